@@ -1,0 +1,71 @@
+"""The paper's adapter: a low-rank map of the hidden state (paper, section 5.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from trimtab.interventions.activations import get_activation
+from trimtab.interventions.base import Intervention, InterventionOptions
+from trimtab.interventions.low_rank_update import low_rank_update
+
+
+class LowRank(Intervention):
+    """shift(h) = W_up f(W_down x) + b,  x = h or h / rms(h).
+
+    f is the identity ("linear") or an activation ("nonlinear"). `bias` and `normalize` are this library's,
+    not the paper's. 2 d r parameters, d more with a bias. W_down starts Kaiming-uniform (a = sqrt 5) times
+    `init_scale`, W_up and b at zero: a fresh adapter changes nothing.
+
+    Raises:
+        ValueError: a rank below 1 or above the width, or an unknown activation.
+    """
+
+    name = "low_rank"
+    uses = frozenset({"rank", "activation", "bias", "normalize", "init_scale"})
+
+    def __init__(self, width: int, options: InterventionOptions) -> None:
+        """Make W_down (r, d), W_up (d, r) and b (d)."""
+        super().__init__(width, options)
+        if not 1 <= options.rank <= width:
+            raise ValueError(
+                f"The rank r={options.rank} must lie between 1 and the width of the site, {width}."
+            )
+        get_activation(options.activation)
+        self.down = nn.Parameter(torch.empty(options.rank, width))
+        self.up = nn.Parameter(torch.empty(width, options.rank))
+        self.bias = nn.Parameter(torch.empty(width)) if options.bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """W_down Kaiming-uniform; W_up and b zero, or random where `init_weights` is False."""
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        with torch.no_grad():
+            self.down.mul_(self.options.init_scale)
+        for written in (self.up, self.bias):
+            if written is not None:
+                if self.options.init_weights:
+                    nn.init.zeros_(written)
+                else:
+                    nn.init.normal_(written, std=1 / math.sqrt(self.options.rank))
+
+    def steer(
+        self,
+        h: Float[Tensor, "*batch width"],
+        strength: float,
+        tokens: Bool[Tensor, "*batch"] | None = None,
+    ) -> Float[Tensor, "*batch width"]:
+        """One `addmm` on the stream; see `low_rank_update`."""
+        return low_rank_update(
+            h,
+            self.down,
+            self.up,
+            self.bias,
+            strength=strength,
+            tokens=tokens,
+            activation=self.options.activation,
+            normalize=self.options.normalize,
+        )

@@ -1,0 +1,1 @@
+"""The methods as PEFT tuners; importing this package registers them."""

@@ -1,0 +1,145 @@
+"""What a user says of a steering adapter; a PEFT configuration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft.config import PeftConfig
+from peft.utils.peft_types import PeftType
+
+from trimtab.interventions import InterventionOptions, get_intervention
+from trimtab.interventions.activations import get_activation
+from trimtab.positions import PositionPolicy, parse_positions
+from trimtab.registry import check_choice
+from trimtab.sites import site_names
+from trimtab.tuners.steering.files import adapter_tensors, add_loading_note
+
+
+@dataclass
+class SteeringConfig(PeftConfig):
+    """h <- h + strength * shift(h) at a site, by an intervention, on some positions, in some layers.
+
+    The default is the method of the paper (section 5.1): a linear map of rank 8 on the residual stream after
+    every decoder layer, for every token.
+
+    Args:
+        r: rank of a low-rank shift, 1 <= r <= width of the site. Interventions without a rank do not read it.
+        site: where: `block` (the residual stream after the decoder layer), `mlp` and `attention` (what the
+            sub-layer adds to the stream), `mlp_input` (what the MLP reads), `heads` (what the attention's output
+            projection reads).
+        intervention: what: `low_rank` or `vector`.
+        activation: f in W_up f(W_down h): None (linear), `silu`, `gelu`, `relu` or `tanh`.
+        use_bias: add a constant vector to a low-rank shift.
+        normalize: read h / rms(h) instead of h; this library's, not the paper's.
+        layers: indices of the decoder layers that are steered; None is all of them.
+        positions: `all`, `last_prompt`, `first_last(n,m)` (of the prompt) or `generated`.
+        strength: s, the dial; 0 is the base model. `trimtab.set_strength` changes it at any time.
+        init_weights: start as a no-op. False draws random weights, which is for tests.
+        init_scale: factor on the Kaiming-uniform start of W_down (the paper's code has 1e-3).
+        target_modules: steer the output of these modules (names, suffixes or a regular expression, as everywhere
+            in PEFT) instead of a site: for encoders and networks that have no decoder layers.
+        exclude_modules: modules that `target_modules` must leave out.
+        modules_to_save: further modules that are trained in full and saved with the adapter.
+        base: what the adapter was made for (model type, hidden size, number of layers); filled in by the library.
+
+    Raises:
+        ValueError: an unknown name (with the nearest one), or a value out of range.
+    """
+
+    r: int = field(default=8, metadata={"help": "Rank of a low-rank shift."})
+    site: str = field(default="block", metadata={"help": "Where the stream is shifted."})
+    intervention: str = field(default="low_rank", metadata={"help": "What is added."})
+    activation: str | None = field(default=None, metadata={"help": "f in W_up f(W_down h); None is linear."})
+    use_bias: bool = field(default=False, metadata={"help": "Add a constant vector to a low-rank shift."})
+    normalize: bool = field(default=False, metadata={"help": "Read h / rms(h) instead of h."})
+    layers: list[int] | None = field(default=None, metadata={"help": "Decoder layers; None is all."})
+    positions: str = field(default="all", metadata={"help": "all, last_prompt, first_last(n,m) or generated."})
+    strength: float = field(default=1.0, metadata={"help": "Factor on the shift; 0 is the base model."})
+    init_weights: bool = field(default=True, metadata={"help": "Start as a no-op."})
+    init_scale: float = field(default=1.0, metadata={"help": "Factor on the start of W_down."})
+    target_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "Steer the output of these modules instead of a site."}
+    )
+    exclude_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "Modules that target_modules must leave out."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules that are trained in full and saved with the adapter."}
+    )
+    base: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Model type, hidden size and layers of the base; filled in on attaching."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field, so that a mistake is reported before a model is touched."""
+        super().__post_init__()
+        self.peft_type = PeftType["STEERING"]
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's tuners keep it
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        check_choice("site", self.site, site_names())
+        intervention = get_intervention(self.intervention)
+        get_activation(self.activation)
+        parse_positions(self.positions)
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+            raise ValueError(f"The rank r={self.r!r} must be a whole number of at least 1.")
+        for name in ("strength", "init_scale"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r} must be a finite number.")
+        for name, unused in (("activation", None), ("bias", False), ("normalize", False)):
+            if name not in intervention.uses and getattr(self.options, name) != unused:
+                raise ValueError(f"The intervention {self.intervention!r} takes no {name}.")
+        self._check_layers()
+        if self.target_modules is not None and (self.site != "block" or self.layers is not None):
+            raise ValueError("target_modules names the steered modules itself: leave site and layers at their default.")
+
+    def _check_layers(self) -> None:
+        if self.layers is None:
+            return
+        self.layers = list(self.layers)
+        for layer in self.layers:
+            if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+                raise ValueError(f"layers={self.layers!r}: {layer!r} is not the index of a layer (0, 1, 2, ...).")
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers={self.layers!r} must name at least one layer, and each one once.")
+
+    @property
+    def options(self) -> InterventionOptions:
+        """The part that concerns the intervention."""
+        return InterventionOptions(
+            rank=self.r,
+            activation=self.activation,
+            bias=self.use_bias,
+            normalize=self.normalize,
+            init_weights=self.init_weights,
+            init_scale=self.init_scale,
+        )
+
+    @property
+    def policy(self) -> PositionPolicy:
+        """The part that concerns the positions."""
+        return parse_positions(self.positions)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """As PEFT's, after a check of the adapter's file where it is a local one.
+
+        Raises:
+            ValueError: the file is truncated, is a pickle, or holds values that are not finite.
+        """
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        folder = Path(pretrained_model_name_or_path, subfolder or "")
+        # Not fields: they are facts about the file, which a saved configuration does not repeat.
+        config._saved_base = config.base
+        config._saved_shapes = adapter_tensors(folder) if folder.is_dir() else None
+        return config
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """As PEFT's; the model card beside it learns that loading needs `import trimtab`."""
+        super().save_pretrained(save_directory, **kwargs)
+        add_loading_note(Path(save_directory))

@@ -1,0 +1,213 @@
+"""The steering of one host module: a child module beside its own children, and one hook on the host.
+
+The host is neither wrapped nor replaced. A wrapper would rename the base model's keys, break a LoRA that is added
+later, and hide the steered stream from `output_hidden_states`, which transformers records by class.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+
+from trimtab.interventions import get_intervention
+from trimtab.positions import PositionPolicy
+from trimtab.tuners.steering.config import SteeringConfig
+from trimtab.tuners.steering.files import INTERVENTIONS
+from trimtab.tuners.steering.merging import add_to_bias, forget, is_finite_with, take_from_bias
+from trimtab.tuners.steering.tokens import TokenContext
+
+CHILD_NAME = {"output": "steering", "input": "input_steering"}
+"""Name of the child by the side of the host that it steers; PEFT skips names that contain the prefix `steering_`."""
+
+BASE_ROW = "__base__"
+"""PEFT's name, in `adapter_names`, for a row that runs on the base model."""
+
+
+class SteeringLayer(nn.Module, BaseTunerLayer):
+    """All adapters that steer one side of one host module:  h <- h + sum_i s_i * shift_i(h)."""
+
+    adapter_layer_names = (INTERVENTIONS,)
+
+    def __init__(self, host: nn.Module, side: str, context: TokenContext) -> None:
+        """Attach to `host` as a child and by a hook; steers nothing before `update_layer`."""
+        super().__init__()
+        self.steering_interventions = nn.ModuleDict()
+        self.side = side
+        self.context = context
+        self.strengths: dict[str, float] = {}
+        self.policies: dict[str, PositionPolicy] = {}
+        self.multipliers: dict[str, float] = {}
+        self.bias_owners: dict[str, Any] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        # Not registered: the host is this module's parent.
+        object.__setattr__(self, "host", host)
+        host.add_module(CHILD_NAME[side], self)
+        if side == "output":
+            self._handle = host.register_forward_hook(_steer_output, prepend=True)
+        else:
+            self._handle = host.register_forward_pre_hook(_steer_input, with_kwargs=True)
+
+    def detach(self) -> None:
+        """Remove the hook and the child: the host is as it was."""
+        self._handle.remove()
+        delattr(self.host, CHILD_NAME[self.side])
+        for name in self.merged_adapters:
+            forget(self.bias_owners[name])
+
+    def get_base_layer(self) -> nn.Module:
+        """The host."""
+        return self.host
+
+    def update_layer(
+        self,
+        adapter_name: str,
+        config: SteeringConfig,
+        width: int,
+        multiplier: float = 1.0,
+        bias_owner: nn.Module | None = None,
+    ) -> None:
+        """Add an adapter.
+
+        Args:
+            adapter_name: its name.
+            config: its configuration.
+            width: last dimension of the steered tensor.
+            multiplier: what the family multiplies the tensor with before it adds it to the stream; the
+                intervention reads and shifts the product.
+            bias_owner: a module whose bias is added to the steered tensor, for merging.
+        """
+        self.in_features = self.out_features = width  # PEFT's words for what its layers read and write
+        intervention = get_intervention(config.intervention)(width, config.options)
+        self.steering_interventions[adapter_name] = intervention
+        self.strengths[adapter_name] = float(config.strength)
+        self.policies[adapter_name] = config.policy
+        self.multipliers[adapter_name] = multiplier
+        self.bias_owners[adapter_name] = bias_owner
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As PEFT's; the settings of the adapter go with it."""
+        super().delete_adapter(adapter_name)
+        for settings in (self.strengths, self.policies, self.multipliers, self.bias_owners):
+            settings.pop(adapter_name, None)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The steered hidden states, in the dtype of `h`; `h` itself if nothing steers it."""
+        if self._disable_adapters:
+            return h
+        if self.context.adapter_rows is not None:
+            return self._steer_rows(h)
+        names = [name for name in self.active_adapters if self._steers(name)]
+        if len(names) == 1:
+            return self._steer(names[0], h)
+        # Every shift reads the unsteered h, so adapters add up in any order.
+        steered = h
+        for name in names:
+            steered = steered + (self._steer(name, h) - h)
+        return steered
+
+    def _steers(self, name: str) -> bool:
+        return (
+            name in self.steering_interventions and name not in self.merged_adapters and self.strengths[name] != 0.0
+        )
+
+    def _steer_rows(self, h: Tensor) -> Tensor:
+        steered = h
+        for name, rows in self.context.row_masks(h):
+            if name != BASE_ROW and self._steers(name):
+                steered = torch.where(rows[..., None], self._steer(name, h), steered)
+        return steered
+
+    def _steer(self, name: str, h: Tensor) -> Tensor:
+        intervention = self.steering_interventions[name]
+        strength, multiplier = self.strengths[name], self.multipliers[name]
+        tokens = self.context.selected(self.policies[name], h)
+        if multiplier == 1.0:
+            return intervention.steer(h, strength, tokens)
+        added = h * multiplier
+        return h + (intervention.steer(added, strength, tokens) - added) / multiplier
+
+    def why_not_mergeable(self, adapter_name: str) -> str | None:
+        """Why an adapter cannot become part of the base model's weights; None if it can."""
+        intervention = self.steering_interventions[adapter_name]
+        if intervention.constant_shift() is None:
+            return f"the shift of {intervention.name!r} depends on the hidden state"
+        if not self.policies[adapter_name].everything:
+            return "it steers some positions only"
+        owner = self.bias_owners[adapter_name]
+        if owner is None or getattr(owner, "bias", None) is None:
+            return "the steered tensor has no bias of its own to take the vector"
+        return None
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add strength * v to the bias in front of the steered tensor.
+
+        Raises:
+            ValueError: this shift cannot be merged, or (`safe_merge`) the sum is not finite.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.steering_interventions:
+                continue
+            if reason := self.why_not_mergeable(name):
+                raise ValueError(f"Cannot merge the adapter {name!r}: {reason}.")
+            owner = self.bias_owners[name]
+            shift = self.strengths[name] * self.steering_interventions[name].constant_shift().data
+            shift = shift / self.multipliers[name]
+            if safe_merge and not is_finite_with(owner, shift):
+                # PEFT's words for all its methods
+                broken = f"The adapter {name} seems to be broken"
+                raise ValueError(f"NaNs detected in the merged weights. {broken}")
+            add_to_bias(owner, (self, name), shift)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Give the base model its own biases back, bit for bit."""
+        if not self.merged_adapters:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            take_from_bias(self.bias_owners[name], (self, name))
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """As PEFT's; disabling unmerges now: when the hook runs, the host has added its bias already."""
+        if not enabled and self.merged_adapters:
+            self.unmerge()
+        super().enable_adapters(enabled)
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
+        """Device and dtype of the host's first floating-point parameter that is no adapter's.
+
+        A decoder layer has no `.weight`, and a quantised one has parameters in integer dtypes.
+        """
+        device = None
+        for name, parameter in base_layer.named_parameters():
+            if INTERVENTIONS in name:
+                continue
+            if parameter.is_floating_point():
+                return parameter.device, parameter.dtype
+            device = parameter.device if device is None else device
+        return device, None
+
+
+def _steer_output(host: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    """The hook on a host's output: a tensor, or a tuple or list that begins with the hidden states."""
+    steering = host.steering
+    if isinstance(output, Tensor):
+        return steering(output)
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return type(output)([steering(output[0]), *output[1:]])
+    raise TypeError(f"The output of {type(host).__name__} is a {type(output).__name__}, which has no hidden states.")
+
+
+def _steer_input(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The hook on a host's input: its first argument, or the keyword `hidden_states`."""
+    if args:
+        return (host.input_steering(args[0]), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": host.input_steering(kwargs["hidden_states"])}

@@ -1,0 +1,226 @@
+"""The PEFT tuner: finds the hosts of a configuration and gives each its steering layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import Tensor, nn
+
+from trimtab.sites import decoder_layers, locate
+from trimtab.sites.base import Host
+from trimtab.tuners.steering.config import SteeringConfig
+from trimtab.tuners.steering.files import INTERVENTIONS, check_keys
+from trimtab.tuners.steering.hosts import bias_owner, output_width
+from trimtab.tuners.steering.layer import BASE_ROW, CHILD_NAME, SteeringLayer
+from trimtab.tuners.steering.tokens import TokenContext
+
+
+class SteeringModel(BaseTuner):
+    """A model whose hidden states are shifted by adapters; made by `peft.get_peft_model(model, SteeringConfig())`.
+
+    The paper's method (section 5.1) and its relatives. See `SteeringConfig` for the choices, `SteeringLayer` for
+    what happens at a host, and docs/the-method.md for the formulas.
+    """
+
+    prefix = "steering_"
+    tuner_layer_cls = SteeringLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT's signature
+
+    def _prepare_adapter_config(self, peft_config: SteeringConfig, model_config: dict[str, Any]) -> SteeringConfig:
+        """Nothing to fill in: the site says where, not a list of modules by model type."""
+        return peft_config
+
+    def _prepare_model(self, peft_config: SteeringConfig, model: nn.Module) -> None:
+        """Find the hosts, and refuse an adapter that was saved for another base, before anything is changed."""
+        base = _base_facts(model)
+        saved = getattr(peft_config, "_saved_base", None)
+        for fact, value in (saved or {}).items():
+            if base.get(fact) != value:
+                raise ValueError(
+                    f"The adapter was made for another base model: its {fact} is {value!r}, "
+                    f"this model has {base.get(fact)!r}."
+                )
+        self._hosts: dict[str, Host] = {}
+        if peft_config.target_modules is None:
+            self._hosts = {host.module: host for host in locate(model, peft_config.site, peft_config.layers)}
+        peft_config.base = base
+        self._context = _context_of(model)
+        if not peft_config.policy.everything:
+            self._context.attach(model, _backbone(model))
+
+    def _check_target_module_exists(self, peft_config: SteeringConfig, key: str) -> Any:
+        if peft_config.target_modules is None:
+            return key in self._hosts
+        return super()._check_target_module_exists(peft_config, key)
+
+    def _create_and_replace(
+        self,
+        peft_config: SteeringConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        """Add the adapter to the host's steering layer, which is made if it is the first one there."""
+        host = self._hosts.get(current_key)
+        side = "output" if host is None else host.side
+        layer = getattr(target, CHILD_NAME[side], None)
+        if layer is None:
+            layer = SteeringLayer(target, side, self._context)
+        layer.update_layer(
+            adapter_name,
+            peft_config,
+            width=output_width(target, current_key) if host is None else host.width,
+            multiplier=1.0 if host is None else host.multiplier,
+            bias_owner=bias_owner(self.model, target, host, peft_config.site),
+        )
+        if adapter_name not in self.active_adapters:
+            layer.steering_interventions[adapter_name].requires_grad_(False)
+
+    def inject_adapter(
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, Tensor] | None = None,
+    ) -> None:
+        """As PEFT's; the configuration says where, so a state dict is not asked. Checks the saved file's keys."""
+        super().inject_adapter(
+            model, adapter_name, autocast_adapter_dtype=autocast_adapter_dtype, low_cpu_mem_usage=low_cpu_mem_usage
+        )
+        config = self.peft_config[adapter_name]
+        saved = getattr(config, "_saved_shapes", None)
+        if saved is not None:
+            found = {name.removeprefix("base_model.model."): shape for name, shape in saved.items()}
+            expected = {
+                self._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
+                for name, parameter in model.named_parameters()
+                if f"{INTERVENTIONS}.{adapter_name}." in name
+            }
+            check_keys("The adapter's file", found, expected, config.modules_to_save or ())
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: SteeringConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """As PEFT's, after a check: a state dict that lacks a key would leave a fresh adapter without a word."""
+        expected = {
+            cls._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
+            for name, parameter in model.named_parameters()
+            if f"{INTERVENTIONS}.{adapter_name}." in name
+        }
+        found = {name: tuple(tensor.shape) for name, tensor in state_dict.items() if INTERVENTIONS in name}
+        if not any(name.startswith("base_model.model.") for name in expected):
+            found = {name.removeprefix("base_model.model."): shape for name, shape in found.items()}
+        check_keys("The state dict", found, expected)
+        for name, tensor in state_dict.items():
+            if not tensor.is_meta and not torch.isfinite(tensor).all():
+                raise ValueError(f"The state dict holds a value that is not finite (NaN or infinity) in {name}.")
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """For one call: a different adapter per row of the batch (`adapter_names=`)."""
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        if self.training:
+            raise ValueError("Cannot pass `adapter_names` when the model is in training mode.")
+        unknown = sorted({name for name in names if name != BASE_ROW} - self.peft_config.keys())
+        if unknown:
+            raise ValueError(f"Trying to infer with non-existing adapter(s): {', '.join(unknown)}")
+        if any(isinstance(module, SteeringLayer) and module.merged for module in self.model.modules()):
+            raise ValueError(
+                "Cannot pass `adapter_names` when there are merged adapters, please call `unmerge_adapter` first."
+            )
+        context = _context_of(self.model)
+        handles = [
+            module.register_forward_pre_hook(partial(_pass_adapter_names, names=list(names)), with_kwargs=True)
+            for module in self.model.modules()
+            if isinstance(module, AuxiliaryTrainingWrapper)
+        ]
+        context.adapter_rows = tuple(names)
+        try:
+            yield
+        finally:
+            context.adapter_rows = None
+            for handle in handles:
+                handle.remove()
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """As PEFT's; raises before any weight is changed if a layer's shift cannot be merged, or is disabled."""
+        if any(isinstance(module, SteeringLayer) and module.disable_adapters for module in self.model.modules()):
+            raise ValueError("Cannot merge adapters while they are disabled.")
+        self._check_all_mergeable(adapter_names)
+        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> nn.Module:
+        layers = [module for module in self.model.modules() if isinstance(module, SteeringLayer)]
+        if merge:
+            self._check_all_mergeable(adapter_names)
+            for layer in layers:
+                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        model = super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+        for layer in layers:
+            layer.context.detach()
+            layer.detach()
+        return model
+
+    def _check_all_mergeable(self, adapter_names: list[str] | None) -> None:
+        for key, module in self.model.named_modules():
+            if isinstance(module, SteeringLayer):
+                for name in module.active_adapters if adapter_names is None else adapter_names:
+                    if name in module.steering_interventions and (reason := module.why_not_mergeable(name)):
+                        raise ValueError(
+                            f"Cannot merge the adapter {name!r} at {key.rpartition('.')[0]}: {reason}. Keep the "
+                            "adapter beside the model instead (save_pretrained, PeftModel.from_pretrained)."
+                        )
+
+
+def _pass_adapter_names(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str]
+) -> tuple[Any, Any]:
+    return args, {**kwargs, "adapter_names": names}
+
+
+def _base_facts(model: nn.Module) -> dict[str, Any]:
+    """What of a transformers model an adapter depends on; empty for other networks."""
+    config = getattr(model, "config", None)
+    if not hasattr(config, "get_text_config"):
+        return {}
+    text = config.get_text_config()
+    names = ("model_type", "hidden_size", "num_hidden_layers")
+    return {name: getattr(text, name) for name in names if hasattr(text, name)}
+
+
+def _context_of(model: nn.Module) -> TokenContext:
+    """The one context that all steering layers of a model share."""
+    for module in model.modules():
+        if isinstance(module, SteeringLayer):
+            return module.context
+    return TokenContext()
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    """The module that is called with ids, mask and cache: the parent of the decoder layers, or the model."""
+    try:
+        name, _ = decoder_layers(model)
+    except ValueError:
+        return model
+    return model.get_submodule(name.rpartition(".")[0])

@@ -1,0 +1,68 @@
+"""The strength dial: s in h <- h + s * shift(h), per adapter, at any time, without reloading."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from trimtab.registry import check_choice
+from trimtab.tuners.steering.layer import SteeringLayer
+
+
+def get_strengths(model: nn.Module) -> dict[str, float]:
+    """The strength of every steering adapter of a model, by name."""
+    return {name: value for layer in _layers(model) for name, value in layer.strengths.items()}
+
+
+def set_strength(model: nn.Module, value: float, adapter_name: str | None = None) -> None:
+    """Turn the dial of one adapter, or of all active ones.
+
+    0 is the base model bit for bit, 1 the adapter as trained; other values, negative ones too, are allowed. An
+    adapter that is saved afterwards keeps the value as its `strength`.
+
+    Args:
+        model: a model with steering adapters (a PeftModel or a transformers model).
+        value: the strength.
+        adapter_name: which adapter; None means the active ones.
+
+    Raises:
+        ValueError: the value is not finite, the model has no steering adapter, or none of this name.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"The strength {value!r} must be a finite number.")
+    known = get_strengths(model)
+    if not known:
+        raise ValueError("The model has no steering adapter.")
+    if adapter_name is not None:
+        check_choice("adapter", adapter_name, known)
+    configs = getattr(model, "peft_config", {})
+    for layer in _layers(model):
+        for name in layer.active_adapters if adapter_name is None else [adapter_name]:
+            if name in layer.strengths:
+                if name in layer.merged_adapters:
+                    raise ValueError(f"The adapter {name!r} is merged into the base; unmerge it to turn its dial.")
+                layer.strengths[name] = float(value)
+                if name in configs and configs[name].strength != value:
+                    # A copy: the caller's configuration may serve several adapters.
+                    configs[name] = copy.copy(configs[name])
+                    configs[name].strength = float(value)
+
+
+@contextmanager
+def strength(model: nn.Module, value: float, adapter_name: str | None = None) -> Iterator[None]:
+    """Turn the dial for the time of a `with` block; arguments as in `set_strength`."""
+    before = get_strengths(model)
+    set_strength(model, value, adapter_name)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            set_strength(model, old, name)
+
+
+def _layers(model: nn.Module) -> list[SteeringLayer]:
+    return [module for module in model.modules() if isinstance(module, SteeringLayer)]
