@@ -1,0 +1,99 @@
+"""BoolQ: yes/no questions about a passage of Wikipedia (Clark et al. 2019)."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from trimtab.tasks.base import Example, Split
+from trimtab.tasks.sources import Row
+from trimtab.tasks.stored import SPLIT_SEED, StoredTask, validation_from_train
+
+# "true/false" is the instruction's phrase, not an answer.
+_WORD = r"(?<!/)\b(true|false)\b(?!/)"
+_ANSWER = re.compile(rf"answer\s*(?::|is\b)[\W_]*{_WORD}", re.IGNORECASE)
+_ANYWHERE = re.compile(_WORD, re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BoolQ(StoredTask):
+    """BoolQ (method.md, section 8). Prompt, then the completion:
+
+        Answer the question with a true/false based on the given passage.
+        Passage: {passage} Question: {question}
+        Answer: True.
+
+    Two splits are published. As in the paper, train is split 80:20 with seed 42 into train and validation
+    (7,541 / 1,886), and the official dev split (3,270) is the test split. Local files: `train.jsonl` and
+    `dev.jsonl`. Where `train.jsonl` is missing, the dev split alone is split 60:20:20 with seed 42, and a
+    passage is in one split only; a score on a fifth of dev is not the paper's, which `split_note` says.
+    """
+
+    name: ClassVar[str] = "boolq"
+    max_new_tokens: ClassVar[int] = 10
+    hub_id: ClassVar[str] = "google/boolq"
+    hub_revision: ClassVar[str] = "35b264d03638db9f4ce671b711558bf7ff0f80d5"
+    files: ClassVar[Mapping[str, str]] = {"train": "train.jsonl", "validation": "dev.jsonl"}
+    optional: ClassVar[frozenset[str]] = frozenset({"train"})
+
+    @property
+    def split_note(self) -> str:
+        """Which of the two ways made the splits."""
+        if self.data_dir is not None and self.local_file("train") is None:
+            return (
+                f"the official dev split 60:20:20 by passage, seed {SPLIT_SEED}; NOT the official test split"
+            )
+        return f"the official train split 80:20 with seed {SPLIT_SEED}, test = the official dev split"
+
+    def splits(self) -> Mapping[Split, Sequence[Example]]:
+        """Train and validation from the published train split, or all three from dev alone."""
+        published = self.published()
+        dev = published["validation"]
+        if "train" in published:
+            train, validation = validation_from_train(published["train"])
+            rows: dict[Split, list[Row]] = {"train": train, "validation": validation, "test": dev}
+            origin = {"train": "train", "validation": "train", "test": "dev"}
+        else:
+            rows = _by_passage(dev)
+            origin = dict.fromkeys(rows, "dev")
+        return {split: [_example(row, origin[split]) for row in rows[split]] for split in rows}
+
+    def parse(self, output: str) -> str | None:
+        """The last "answer: true" or "answer: false", else the first of the two words, in small letters."""
+        stated = list(_ANSWER.finditer(output))
+        match = stated[-1] if stated else _ANYWHERE.search(output)
+        if match is None:
+            return None
+        return "true" if match[1][0] in "tT" else "false"
+
+
+def _example(row: Row, origin: str) -> Example:
+    answer = row.value("answer", bool)
+    passage, question = row.text("passage").strip(), row.text("question").strip()
+    return Example(
+        prompt="Answer the question with a true/false based on the given passage.\n"
+        f"Passage: {passage} Question: {question}\n",
+        completion=f"Answer: {answer}.",
+        label=str(answer).lower(),
+        id=f"{origin}:{row.number}",
+    )
+
+
+def _by_passage(rows: Sequence[Row]) -> dict[Split, list[Row]]:
+    """Rows 60:20:20, all the questions about a passage in the same split."""
+    about: dict[str, list[Row]] = {}
+    for row in rows:
+        about.setdefault(row.text("passage").strip(), []).append(row)
+    passages = list(about)
+    random.Random(SPLIT_SEED).shuffle(passages)
+    parts: dict[Split, list[Row]] = {"train": [], "validation": [], "test": []}
+    dealt = 0
+    for passage in passages:
+        share = dealt / len(rows)
+        part: Split = "train" if share < 0.6 else "validation" if share < 0.8 else "test"
+        parts[part] += about[passage]
+        dealt += len(about[passage])
+    return parts
