@@ -77,6 +77,8 @@ class SteeringConfig(PeftConfig):
         """Check every field, so that a mistake is reported before a model is touched."""
         super().__post_init__()
         self.peft_type = PeftType["STEERING"]
+        # Not a field: what a saved configuration was made for, while `base` tells what this one is attached to.
+        self._saved_base = self.base
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's tuners keep it
         if isinstance(self.exclude_modules, list):
@@ -91,8 +93,11 @@ class SteeringConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be a finite number.")
-        for name, unused in (("activation", None), ("bias", False), ("normalize", False)):
-            if name not in intervention.uses and getattr(self.options, name) != unused:
+        for name in ("use_bias", "normalize", "init_weights"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        for name, option in (("activation", "activation"), ("use_bias", "bias"), ("normalize", "normalize")):
+            if option not in intervention.uses and getattr(self, name):
                 raise ValueError(f"The intervention {self.intervention!r} takes no {name}.")
         self._check_layers()
         if self.target_modules is not None and (self.site != "block" or self.layers is not None):
@@ -101,6 +106,8 @@ class SteeringConfig(PeftConfig):
     def _check_layers(self) -> None:
         if self.layers is None:
             return
+        if isinstance(self.layers, int | str):
+            raise ValueError(f"layers={self.layers!r} must be a list of layers, such as [0, 1].")
         self.layers = list(self.layers)
         for layer in self.layers:
             if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
@@ -134,8 +141,6 @@ class SteeringConfig(PeftConfig):
         """
         config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
         folder = Path(pretrained_model_name_or_path, subfolder or "")
-        # Not fields: they are facts about the file, which a saved configuration does not repeat.
-        config._saved_base = config.base
         config._saved_shapes = adapter_tensors(folder) if folder.is_dir() else None
         return config
 

@@ -21,8 +21,15 @@ def prompt_lengths(model: nn.Module, lengths: Tensor | Sequence[int]) -> Iterato
     Args:
         model: a model with steering adapters.
         lengths: (rows,) whole numbers, padding not counted.
+
+    Raises:
+        ValueError: something else than a list of whole numbers. As many as there are rows they must be when the
+            model is called.
     """
     lengths = torch.as_tensor(lengths)
+    whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+    if lengths.dim() != 1 or not whole or bool((lengths < 0).any()):
+        raise ValueError(f"prompt_lengths={lengths.tolist()} must be one whole number, at least 0, for each row.")
     contexts = {id(m.context): m.context for m in model.modules() if isinstance(m, SteeringLayer)}
     with ExitStack() as stack:
         for context in contexts.values():

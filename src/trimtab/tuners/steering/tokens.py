@@ -82,7 +82,10 @@ class TokenContext:
         """For each adapter named in `adapter_rows`, the mask of its tokens in `h` (rows, tokens, width)."""
         rows = self.adapter_rows or ()
         if not rows or h.shape[0] % len(rows):
-            raise ValueError(f"adapter_names has {len(rows)} names for a batch of {h.shape[0]} rows.")
+            raise ValueError(
+                "Length of `adapter_names` should be the same as the number of inputs, but got "
+                f"{len(rows)} and {h.shape[0]} respectively."
+            )
         # Beams and several returned sequences repeat each row in place.
         names = [name for name in rows for _ in range(h.shape[0] // len(rows))]
         for adapter in dict.fromkeys(names):
@@ -164,8 +167,8 @@ def _arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     """`generate` of the model's class, with the extent of the prompt known to the adapters."""
-    if kwargs.get("guidance_scale") not in (None, 1):
-        raise ValueError("guidance_scale runs a second prompt beside the first; it needs adapters with positions='all'.")
+    if _setting("guidance_scale", model, kwargs) not in (None, 1):
+        raise ValueError("guidance_scale runs a second prompt beside the first: that needs positions='all'.")
     inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
     if inputs is None:
         inputs = kwargs.get("inputs_embeds")
@@ -173,18 +176,20 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     if inputs is None:
         mask = torch.ones((1, 1))  # transformers starts from one begin-of-text token
     elif mask is None:
-        mask = _inferred_mask(model, inputs, kwargs)
+        mask = _inferred_mask(inputs, _setting("pad_token_id", model, kwargs), _setting("eos_token_id", model, kwargs))
     with model._steering_tokens.generating(mask.bool()):
         return type(model).generate(model, *args, **kwargs)
 
 
-def _inferred_mask(model: Any, inputs: Tensor, kwargs: dict[str, Any]) -> Tensor:
-    """The mask that transformers infers when `generate` gets none: padding only if it cannot be the end token."""
-    ones = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+def _setting(name: str, model: Any, kwargs: dict[str, Any]) -> Any:
+    """What `generate` takes for a setting: the keyword, else what the generation config says."""
     config = kwargs.get("generation_config") or model.generation_config
-    pad = kwargs.get("pad_token_id", config.pad_token_id)
-    end = kwargs.get("eos_token_id", config.eos_token_id)
-    ends: Sequence[int] = [end] if isinstance(end, int) else (end or [])
+    return kwargs.get(name, getattr(config, name, None))
+
+
+def _inferred_mask(inputs: Tensor, pad: int | None, end: int | Sequence[int] | None) -> Tensor:
+    """The mask that transformers infers when `generate` gets none: padding only if it cannot be the end token."""
+    ends = [end] if isinstance(end, int) else (end or [])
     if inputs.dim() != 2 or pad is None or pad in ends:
-        return ones
+        return torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
     return inputs != pad
