@@ -1,0 +1,76 @@
+"""Examples become token ids: the same prompt for training and for generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from trimtab.tasks import Example
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The token ids of a prompt and of the completion that follows it."""
+
+    prompt: list[int]
+    completion: list[int]
+
+    def __len__(self) -> int:
+        """How many tokens the model reads."""
+        return len(self.prompt) + len(self.completion)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, example: Example, chat: bool = False) -> list[int]:
+    """The token ids of an example's prompt, as plain text or (`chat`) in the model's chat template."""
+    if not chat:
+        return list(tokenizer(example.prompt).input_ids)
+    text, _ = _in_template(tokenizer, example)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example, chat: bool = False) -> Encoded:
+    """The token ids of an example's prompt and completion.
+
+    The prompt is encoded exactly as for generation. Where encoding prompt and completion together begins with
+    the same ids, the rest is the completion; where a token would span the border, the completion is encoded
+    alone. Plain text gets no end-of-text token, as in the paper's code; a chat template brings its own.
+
+    Raises:
+        ValueError: the completion is empty.
+    """
+    if chat:
+        prompt_text, completion_text = _in_template(tokenizer, example)
+    else:
+        prompt_text, completion_text = example.prompt, example.completion
+    prompt = encode_prompt(tokenizer, example, chat)
+    together = list(tokenizer(prompt_text + completion_text, add_special_tokens=not chat).input_ids)
+    completion = together[len(prompt) :]
+    if together[: len(prompt)] != prompt:
+        completion = list(tokenizer(completion_text, add_special_tokens=False).input_ids)
+    if not completion:
+        raise ValueError(
+            f"Example {example.id!r} has an empty completion: there is nothing to learn from it."
+        )
+    return Encoded(prompt, completion)
+
+
+def _in_template(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[str, str]:
+    """Prompt and completion in the model's chat template; the completion ends with the end of its turn."""
+    if tokenizer.chat_template is None:
+        raise ValueError("chat=True needs a model with a chat template; this tokenizer has none.")
+    turns: list[Any] = list(example.messages or ()) or [
+        {"role": "user", "content": example.prompt},
+        {"role": "assistant", "content": example.completion},
+    ]
+    prompt = str(tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    if not whole.startswith(prompt):
+        raise ValueError(
+            "The chat template writes a prompt differently when its answer follows; use chat=False."
+        )
+    completion = whole[len(prompt) :]
+    # Many templates put a line break after the end of the turn; generation stops before it.
+    ended = completion.rstrip()
+    return prompt, ended if tokenizer.eos_token and ended.endswith(tokenizer.eos_token) else completion

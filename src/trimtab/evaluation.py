@@ -1,0 +1,201 @@
+"""(model, task) -> what the model answers to each example, and its accuracy with an error bar."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from trimtab.encoding import encode_prompt
+from trimtab.files import write_text
+from trimtab.models import AnyModel, context_length, device_name, model_name
+from trimtab.results import Accuracy, Environment, EvaluationResult
+from trimtab.tasks import Example, Split, Task, get_task
+from trimtab.tuners.steering import get_strengths
+
+
+def evaluate(
+    model: AnyModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str | Task,
+    *,
+    split: Split = "test",
+    limit: int | None = None,
+    data_seed: int = 0,
+    chat: bool = False,
+    batch_tokens: int = 8192,
+    out: str | Path | None = None,
+    name: str | None = None,
+    progress: bool = True,
+) -> EvaluationResult:
+    """Let `model` answer the examples of a split, greedily, and score the answers.
+
+    Args:
+        model: a base, or one with adapters on it (they answer at their current strength).
+        tokenizer: the model's.
+        task: a name or a Task.
+        split: "train", "validation" or "test".
+        limit: at most this many examples; None: all.
+        data_seed: which examples these are.
+        chat: put the prompts into the model's chat template.
+        batch_tokens: tokens of a batch, padding and answers included: the knob for memory. 1: one by one.
+        out: where the JSONL of the examples goes (id, prompt, output, parsed, label, correct); None: nowhere.
+        name: what the result calls the model; None: the name it was loaded by.
+        progress: draw a progress bar.
+
+    Raises:
+        ValueError: an unknown name, or a prompt that does not fit into the model's context with its answer;
+            both before the first answer is generated.
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens={batch_tokens!r} must be at least 1.")
+    examples = task.load(split, limit=limit, seed=data_seed)
+    prompts = [encode_prompt(tokenizer, example, chat) for example in examples]
+    _require_context(model, examples, prompts, task.max_new_tokens)
+
+    started = time.perf_counter()
+    outputs = [""] * len(examples)
+    generated = 0
+    with _progress_bar(progress) as bar:
+        row = bar.add_task(f"{task.name} ({split})", total=len(examples))
+        for batch in length_batches([len(ids) for ids in prompts], task.max_new_tokens, batch_tokens):
+            answers = generate_answers(model, tokenizer, [prompts[i] for i in batch], task.max_new_tokens)
+            for index, answer in zip(batch, answers, strict=True):
+                outputs[index] = str(tokenizer.decode(answer, skip_special_tokens=True))
+                generated += len(answer)
+            bar.advance(row, len(batch))
+    seconds = time.perf_counter() - started
+
+    records = [_record(task, example, output) for example, output in zip(examples, outputs, strict=True)]
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(out), "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    return EvaluationResult(
+        model=name or model_name(model),
+        task=task.name,
+        split=split,
+        accuracy=Accuracy(correct=sum(record["correct"] for record in records), n=len(records)),
+        unparsed=sum(record["parsed"] is None for record in records),
+        seconds=seconds,
+        generated_tokens=generated,
+        records=None if out is None else Path(out).name,
+        environment=Environment.collect(device_name(model)),
+        settings={
+            "limit": limit,
+            "data_seed": data_seed,
+            "chat": chat,
+            "batch_tokens": batch_tokens,
+            "max_new_tokens": task.max_new_tokens,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "strengths": get_strengths(model),
+        },
+    )
+
+
+def length_batches(lengths: Sequence[int], new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, the longest first, each within `batch_tokens` or of one example.
+
+    Args:
+        lengths: tokens of each prompt.
+        new_tokens: tokens that are added to each.
+        batch_tokens: rows x (longest prompt + new_tokens) stays within this.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // (lengths[order[start]] + new_tokens))
+        yield order[start : start + rows]
+        start += rows
+
+
+def generate_answers(
+    model: AnyModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The tokens that `model` continues each prompt with, greedily, up to an end-of-text token.
+
+    Prompts are padded on the left, so that all answers begin at the same place. Whatever else the model's own
+    generation settings say (sampling, penalties) does not apply: it would make a score depend on them.
+    """
+    longest = max(len(prompt) for prompt in prompts)
+    pad = tokenizer.pad_token_id
+    ids: Int[Tensor, "rows tokens"] = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    ends = _end_tokens(model, tokenizer)
+    was_training = model.training
+    model.eval()
+    try:
+        output = model.generate(  # type: ignore[operator]
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
+                eos_token_id=ends,
+                pad_token_id=pad,
+            ),
+        )
+    finally:
+        model.train(was_training)
+    return [_until(row, ends) for row in output[:, longest:].tolist()]
+
+
+def _end_tokens(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a text: the model's and the tokenizer's."""
+    of_model = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ends = of_model if isinstance(of_model, list) else [of_model]
+    return sorted({end for end in (*ends, tokenizer.eos_token_id) if end is not None})
+
+
+def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    """`tokens` in front of the first that is among `ends`."""
+    return next((tokens[:i] for i, token in enumerate(tokens) if token in ends), tokens)
+
+
+def _record(task: Task, example: Example, output: str) -> dict[str, Any]:
+    parsed = task.parse(output)
+    return {
+        "id": example.id,
+        "prompt": example.prompt,
+        "output": output,
+        "parsed": parsed,
+        "label": example.label,
+        "correct": task.is_correct(parsed, example.label),
+    }
+
+
+def _require_context(
+    model: AnyModel,
+    examples: Sequence[Example],
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+) -> None:
+    context = context_length(model)
+    for example, prompt in zip(examples, prompts, strict=True):
+        if not prompt:
+            raise ValueError(f"Example {example.id!r} has an empty prompt.")
+        if context is not None and len(prompt) + new_tokens > context:
+            raise ValueError(
+                f"Example {example.id!r} has a prompt of {len(prompt):,} tokens; with {new_tokens:,} for the "
+                f"answer that is more than the model's context of {context:,}."
+            )
+
+
+def _progress_bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)

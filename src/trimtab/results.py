@@ -1,0 +1,179 @@
+"""The record of a run: what was measured, on how many examples, with what code and on what machine.
+
+A record is a frozen dataclass that goes to JSON and back. It carries the version of its schema, so that a
+file of another version is refused instead of read wrongly.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from trimtab.files import write_text
+from trimtab.registry import unknown
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("trimtab", "torch", "transformers", "peft", "trl", "accelerate", "datasets")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """`correct` of `n` answers, with the standard error sqrt(p (1 - p) / n) of the share p."""
+
+    correct: int
+    n: int
+
+    def __post_init__(self) -> None:
+        """Refuse an accuracy over nothing and a count outside 0..n."""
+        if self.n < 1 or not 0 <= self.correct <= self.n:
+            raise ValueError(
+                f"An accuracy needs 0 <= correct <= n and n >= 1, got {self.correct} of {self.n}."
+            )
+
+    @property
+    def value(self) -> float:
+        """The share of correct answers, 0 to 1."""
+        return self.correct / self.n
+
+    @property
+    def standard_error(self) -> float:
+        """sqrt(p (1 - p) / n), on the same scale as `value`."""
+        return math.sqrt(self.value * (1 - self.value) / self.n)
+
+    def __str__(self) -> str:
+        """As in "46.0 ± 2.5 % (n = 400)": never without its n."""
+        return f"{100 * self.value:.1f} ± {100 * self.standard_error:.1f} % (n = {self.n:,})"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What produced a result: versions, machine, code and command."""
+
+    versions: dict[str, str | None]
+    python: str
+    platform: str
+    device: str
+    git: str | None
+    command: str
+
+    @classmethod
+    def collect(cls, device: object) -> Environment:
+        """The environment of this process; `device` is where the model is ("cpu", a GPU's name, ...)."""
+        return cls(
+            versions={name: _version(name) for name in _PACKAGES},
+            python=platform.python_version(),
+            platform=platform.platform(),
+            device=str(device),
+            git=_git_state(Path(__file__)),
+            command=shlex.join(sys.argv),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it to `path` as JSON."""
+        write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A result that can be written to a JSON file and read back."""
+
+    def save(self, path: Path) -> None:
+        """Write this record to `path` as JSON."""
+        content = {"schema_version": SCHEMA_VERSION, "kind": type(self).__name__, **asdict(self)}
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record that `save` wrote.
+
+        Raises:
+            ValueError: another schema version, another kind of record, a missing or a surplus key.
+        """
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version, kind = content.pop("schema_version", None), content.pop("kind", None)
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path} has schema version {version}, this trimtab reads version {SCHEMA_VERSION}."
+            )
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a record of kind {kind!r}, not {cls.__name__!r}.")
+        names = {each.name for each in fields(cls)}
+        if missing := names - content.keys():
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
+        for key in content.keys() - names:
+            raise unknown(f"key in {path}", key, names)
+        content["environment"] = Environment(**content["environment"])
+        if "accuracy" in content:
+            content["accuracy"] = Accuracy(**content["accuracy"])
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class TrainingResult(Record):
+    """How a training run ended.
+
+    `loss` is the mean over the last logging interval, in nats a supervised token. `tokens` counts every real
+    token of the batches, `peak_memory` is in bytes (of the GPU, or of the whole process on a CPU), `seconds`
+    is the wall time of the last, possibly resumed, process.
+    """
+
+    model: str
+    task: str
+    method: str
+    seed: int
+    trainable_parameters: int
+    steps: int
+    examples: int
+    tokens: int
+    loss: float
+    seconds: float
+    peak_memory: int
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class EvaluationResult(Record):
+    """The score of a model on a task's split; `records` names the JSONL of the examples, if written."""
+
+    model: str
+    task: str
+    split: str
+    accuracy: Accuracy
+    unparsed: int
+    seconds: float
+    generated_tokens: int
+    records: str | None
+    environment: Environment
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The task, the split and the accuracy with its error bar."""
+        return f"{self.task} ({self.split}): {self.accuracy}"
+
+
+def _version(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(source: Path) -> str | None:
+    """The commit of the repository that tracks `source`, "-dirty" after local changes; None outside."""
+    git = ["git", "-C", str(source.parent)]
+    try:
+        # An installed package may lie inside somebody else's repository: only a tracked file has a commit.
+        subprocess.run([*git, "ls-files", "--error-unmatch", source.name], check=True, capture_output=True)  # noqa: S603
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,189 @@
+"""A run directory: what a training run leaves behind, and how an interrupted one is recognised."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trimtab.files import write_text
+from trimtab.models import load_model
+from trimtab.results import TrainingResult
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one training run.
+
+    | file | what |
+    | --- | --- |
+    | `recipe.yaml` | every setting: model, task, method, training |
+    | `environment.json` | versions, machine, git hash, command |
+    | `metrics.jsonl` | one line a logged step: loss, learning rate, gradient norm, tokens |
+    | `weights/` | the adapter (or, after full fine-tuning, the model) as safetensors |
+    | `result.json` | how it ended; its presence says that the run has finished |
+    | `checkpoints/` | while the run goes on: the Trainer's own files, to resume from |
+    """
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """Every setting of the run, YAML."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """What the run was computed with, JSON."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def weights(self) -> Path:
+        """The trained adapter, or after full fine-tuning the model; a directory for from_pretrained."""
+        return self.path / "weights"
+
+    @property
+    def result_file(self) -> Path:
+        """The TrainingResult; written last."""
+        return self.path / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The Trainer's checkpoints of an unfinished run."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its end."""
+        return self.result_file.is_file()
+
+    @property
+    def _occupied(self) -> bool:
+        """Whether anything is in the directory."""
+        return self.path.is_dir() and any(self.path.iterdir())
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings of the run.
+
+        Raises:
+            FileNotFoundError: this is not a run directory.
+        """
+        if not self.recipe_file.is_file():
+            raise FileNotFoundError(f"{self.path} is not a run directory: it has no {self.recipe_file.name}.")
+        loaded: dict[str, Any] = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        return loaded
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The logged steps, in order."""
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    def result(self) -> TrainingResult:
+        """How the run ended."""
+        return TrainingResult.load(self.result_file)
+
+    def check(self, recipe: dict[str, Any], overwrite: bool) -> None:
+        """Whether the run of `recipe` may be written here; nothing is touched.
+
+        Raises:
+            FileExistsError: the directory holds a finished run (unless `overwrite`), another run (unless
+                `overwrite`), or files that are no run at all (always).
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, not a directory.")
+        if not self._occupied:
+            return
+        if not self.recipe_file.is_file():
+            raise FileExistsError(
+                f"{self.path} holds files of something else; choose an empty output directory."
+            )
+        if overwrite:
+            return
+        if differences := _differences(self.recipe(), _plain(recipe)):
+            raise FileExistsError(
+                f"{self.path} holds another run, which differs in {differences}. Choose another output "
+                "directory, or overwrite it."
+            )
+        if self.finished:
+            raise FileExistsError(f"{self.path} holds this run, finished. Overwrite it to run it again.")
+
+    def open(self, recipe: dict[str, Any], overwrite: bool) -> None:
+        """Claim this directory for the run of `recipe`, or go on with an unfinished one of the same recipe.
+
+        Raises:
+            FileExistsError: as `check`.
+        """
+        self.check(recipe, overwrite)
+        if self._occupied and overwrite:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.recipe_file, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end, or None."""
+        found = [path for path in self.checkpoints.glob("checkpoint-*") if _is_complete(path)]
+        return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def load_run(
+    path: Path, *, dtype: str = "auto", device: str = "auto", quantization: str | None = None
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """The trained model of a finished run and its tokenizer: the base with the adapter on it.
+
+    Args:
+        path: a run directory.
+        dtype: of the base, as in `load_model`.
+        device: as in `load_model`.
+        quantization: as in `load_model`.
+
+    Raises:
+        FileNotFoundError: no run directory, or one whose run has not finished.
+    """
+    run = RunDirectory(Path(path))
+    recipe = run.recipe()
+    if not run.finished:
+        raise FileNotFoundError(
+            f"The run in {path} has not finished. Start it again with the same recipe to resume."
+        )
+    options: dict[str, Any] = {"dtype": dtype, "device": device, "quantization": quantization}
+    if recipe["method"]["family"] == "full":
+        return load_model(run.weights, **options)
+    model, tokenizer = load_model(recipe["model"], **options)
+    return PeftModel.from_pretrained(model, str(run.weights)).eval(), tokenizer
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether the Trainer got to the file that it writes last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as YAML gives it back (tuples become lists, paths text), so that two can be compared."""
+    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
+    return plain
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    """The settings in which two recipes differ, as "method.learning_rate (0.1 there, 0.2 here)"."""
+    found = []
+    for key in {**old, **new}:
+        there, here = old.get(key), new.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            found.append(_differences(there, here, f"{prefix}{key}."))
+        elif there != here:
+            found.append(f"{prefix}{key} ({there!r} there, {here!r} here)")
+    return ", ".join(each for each in found if each)

@@ -1,0 +1,237 @@
+"""(model, method, task) -> a run directory."""
+
+from __future__ import annotations
+
+import math
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from trl import SFTConfig
+
+from trimtab.files import new_directory, require_free_disk
+from trimtab.methods import Method, attach, get_method
+from trimtab.models import context_length, device_name, load_model, model_name, resolve_device
+from trimtab.results import Environment, TrainingResult
+from trimtab.tasks import Task, get_task
+from trimtab.training.callbacks import MetricsWriter, ProgressBar
+from trimtab.training.data import supervised_dataset
+from trimtab.training.directory import RunDirectory
+from trimtab.training.settings import TrainingSettings
+from trimtab.training.trainer import CompletionTrainer
+
+
+def train(
+    model: str | Path | PreTrainedModel,
+    method: str | Method,
+    task: str | Task,
+    out_dir: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    settings: TrainingSettings | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> RunDirectory:
+    """Train `method` on `task` and leave everything about it in `out_dir`.
+
+    The loss is the mean of -log p over the completions' tokens. When `out_dir` holds the same run,
+    unfinished, it goes on from its last checkpoint and ends with the same numbers as if it had not been
+    interrupted.
+
+    Args:
+        model: a name or path (see `load_model`), or a model; one that is passed is a plain base again
+            afterwards, unless the method changes its weights ("sft").
+        method: a name (see `METHODS`) or a Method.
+        task: a name or a Task.
+        out_dir: the run directory.
+        tokenizer: of a model that is passed.
+        settings: batches, length, seeds.
+        overwrite: delete the run that `out_dir` holds.
+        progress: draw a progress bar.
+        callbacks: further callbacks of the transformers Trainer.
+
+    Raises:
+        ValueError: an unknown name, a bad setting, or an example that does not fit into the model's context.
+        FileExistsError: `out_dir` holds something else.
+        OSError: too little room on the disk.
+        FloatingPointError: the loss, or a trained weight, is not finite.
+    """
+    settings = settings or TrainingSettings()
+    method = get_method(method) if isinstance(method, str) else method
+    task = get_task(task) if isinstance(task, str) else task
+    device = resolve_device(settings.device) if isinstance(model, str | Path) else model.device
+    state = PartialState(cpu=device.type == "cpu")  # picks the GPU of this process, if there are several
+    micro_batch = settings.micro_batch(state.num_processes)
+    name = str(model) if isinstance(model, str | Path) else model_name(model)
+    options = {each.name: getattr(task, each.name) for each in fields(cast(Any, task))}
+    recipe = {
+        "model": name,
+        "task": {"name": task.name, **options},
+        "method": method.to_dict(),
+        "training": asdict(settings),
+    }
+    run = RunDirectory(Path(out_dir))
+    run.check(recipe, overwrite)
+    examples = task.load("train", limit=settings.examples, seed=settings.data_seed)
+    base, tokenizer = _base(model, tokenizer, settings)
+    dataset = supervised_dataset(examples, tokenizer, context_length(base), settings.chat)
+
+    environment = Environment.collect(device_name(base))
+    state.wait_for_everyone()  # until every process has checked the directory
+    if state.is_main_process:
+        run.open(recipe, overwrite)
+        environment.save(run.environment_file)
+    state.wait_for_everyone()
+
+    half = base.dtype == torch.bfloat16
+    set_seed(settings.seed)  # the adapter's start
+    tuned = attach(base, method)
+    try:
+        trainable = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+        _require_room(run, trainable)
+        bar = ProgressBar(f"{method.label} on {task.name}")
+        trainer = CompletionTrainer(
+            tuned,
+            _arguments(run, method, settings, micro_batch, len(dataset), base.device, half),
+            dataset,
+            tokenizer,
+            settings.batch_size,
+            [MetricsWriter(run.metrics_file), *([bar] if progress else []), *callbacks],
+        )
+        started = time.perf_counter()
+        try:
+            checkpoint = run.last_checkpoint()
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            bar.close()
+        seconds = time.perf_counter() - started
+        _require_finite(tuned, method)
+        if state.is_main_process:
+            _save(tuned, tokenizer, method, run)
+            TrainingResult(
+                model=name,
+                task=task.name,
+                method=method.label,
+                seed=settings.seed,
+                trainable_parameters=trainable,
+                steps=trainer.state.global_step,
+                examples=len(dataset),
+                tokens=int(trainer.state.num_input_tokens_seen),
+                loss=run.metrics()[-1]["loss"],
+                seconds=seconds,
+                peak_memory=_peak_memory(base.device),
+                environment=environment,
+            ).save(run.result_file)
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+        state.wait_for_everyone()
+    finally:
+        base.__dict__.pop("forward", None)  # TRL replaces the forward of the model that it trains
+        if isinstance(tuned, PeftModel):
+            tuned.unload()
+    return run
+
+
+def _base(
+    model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, settings: TrainingSettings
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model and its tokenizer."""
+    if isinstance(model, str | Path):
+        base, own = load_model(
+            model, dtype=settings.dtype, device=settings.device, quantization=settings.quantization
+        )
+        return base, tokenizer or own
+    if isinstance(model, PeftModel):
+        raise ValueError("The model already carries an adapter: pass the base, model.unload().")
+    if tokenizer is None:
+        raise ValueError(
+            "A model that is passed as an object needs its tokenizer: train(..., tokenizer=...)."
+        )
+    return model, tokenizer
+
+
+def _arguments(
+    run: RunDirectory,
+    method: Method,
+    settings: TrainingSettings,
+    micro_batch: int,
+    examples: int,
+    device: torch.device,
+    half: bool,
+) -> SFTConfig:
+    """The settings in the Trainer's words."""
+    steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(examples / settings.batch_size))
+    return SFTConfig(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=method.learning_rate,
+        lr_scheduler_type=method.schedule,
+        warmup_steps=math.ceil(method.warmup_ratio * steps),
+        weight_decay=method.weight_decay,
+        optim="adamw_torch",
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        # On a CPU autocast costs more than it saves: the base computes in its own dtype there.
+        bf16=half and device.type == "cuda",
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        logging_steps=min(settings.log_every, steps),
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        save_strategy="steps",
+        save_steps=settings.checkpoint_every,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=device.type == "cuda",
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        router_aux_loss_coef=0.0,
+    )
+
+
+def _require_room(run: RunDirectory, trainable: int) -> None:
+    """Room for two checkpoints (weights and AdamW's two moments, float32) and the weights themselves."""
+    require_free_disk(run.path, 4 * trainable * (2 * 3 + 1) + 50_000_000, "This run")
+
+
+def _require_finite(tuned: nn.Module, method: Method) -> None:
+    for name, parameter in tuned.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise FloatingPointError(
+                f"{name} is not finite after the last step with learning rate {method.learning_rate:.3g}: "
+                "the training diverged. Try a smaller learning rate."
+            )
+
+
+def _save(tuned: nn.Module, tokenizer: PreTrainedTokenizerBase, method: Method, run: RunDirectory) -> None:
+    """Write the adapter, or after full fine-tuning the model and its tokenizer."""
+    shutil.rmtree(
+        run.weights, ignore_errors=True
+    )  # of a run that was interrupted between here and its result
+    with new_directory(run.weights) as directory:
+        tuned.save_pretrained(directory)  # type: ignore[operator]
+        if method.family == "full":
+            tokenizer.save_pretrained(directory)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """The most memory in use so far, in bytes: of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

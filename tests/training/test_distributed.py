@@ -1,0 +1,58 @@
+"""Two processes on one machine train what one process trains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tiny_language import LastLetter, byte_tokenizer, tiny_model
+from trimtab.training import RunDirectory, TrainingSettings, train
+
+SETTINGS = TrainingSettings(epochs=2, seed=3)
+SCRIPT = """
+import sys
+import torch
+from tiny_language import LastLetter, byte_tokenizer, tiny_model
+from test_distributed import SETTINGS
+from trimtab.training import train
+
+torch.set_num_threads(1)
+train(tiny_model(), "post-block", LastLetter(), sys.argv[1], tokenizer=byte_tokenizer(), settings=SETTINGS)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
+    """Same global batches, so the same adapter but for the order of float32 sums (1e-4 after six steps)."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    here = Path(__file__).parent
+    subprocess.run(
+        [*launcher, str(tmp_path / "script.py"), str(tmp_path / "two")],
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
+    )
+    one = train(
+        tiny_model(),
+        "post-block",
+        LastLetter(),
+        tmp_path / "one",
+        tokenizer=byte_tokenizer(),
+        settings=SETTINGS,
+        progress=False,
+    )
+    two = RunDirectory(tmp_path / "two")
+    assert two.result().tokens == one.result().tokens
+    losses = [[line["loss"] for line in run.metrics()] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    name = "adapter_model.safetensors"
+    expected, found = load_file(one.weights / name), load_file(two.weights / name)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=key)

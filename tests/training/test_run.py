@@ -1,0 +1,375 @@
+"""A training run: its steps, its directory, its interruption, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import PreTrainedModel, TrainerCallback
+
+from tiny_language import EOS, LastLetter, byte_tokenizer, tiny_model
+from trimtab import SteeringConfig
+from trimtab.methods import Method, get_method
+from trimtab.models import model_name
+from trimtab.training import RunDirectory, TrainingSettings, load_run, train
+
+SETTINGS = TrainingSettings(batch_size=8, epochs=1, seed=1, data_seed=2, checkpoint_every=2)
+
+
+def run(
+    out: Path, method: str | Method = "post-block", model: PreTrainedModel | None = None, **options: Any
+) -> RunDirectory:
+    """Train the tiny model on the small task, without a progress bar."""
+    options = {"settings": SETTINGS, "progress": False, "tokenizer": byte_tokenizer(), **options}
+    task = options.pop("task", LastLetter())
+    return train(tiny_model() if model is None else model, method, task, out, **options)
+
+
+def tensors(finished: RunDirectory) -> dict[str, torch.Tensor]:
+    """The trained weights of a run."""
+    found = [load_file(path) for path in sorted(finished.weights.glob("*.safetensors"))]
+    return {name: tensor for each in found for name, tensor in each.items()}
+
+
+class StopAfter(TrainerCallback):
+    """Interrupts the process, as Ctrl-C does, after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Interrupt."""
+        if state.global_step == self.steps:
+            raise KeyboardInterrupt
+
+
+class BatchesSeen(TrainerCallback):
+    """The order of the training examples, as the sampler gave it."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Read the sampler of the last epoch."""
+        self.order = list(kwargs["train_dataloader"].batch_sampler.sampler)
+
+
+def test_steps_equal_a_loop_written_by_hand(tmp_path: Path) -> None:
+    """Three steps give the weights of AdamW written out: constant rate, clipping, mean over the labels."""
+    seen = BatchesSeen()
+    finished = run(tmp_path / "run", callbacks=[seen])
+    tokenizer = byte_tokenizer()
+    base = tiny_model()
+    torch.manual_seed(SETTINGS.seed)
+    model = get_peft_model(base, SteeringConfig(r=8))
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in trained.items()}
+    examples = LastLetter().load("train", seed=SETTINGS.data_seed)
+    for step in range(3):
+        total, count = torch.zeros(()), 0
+        for index in seen.order[8 * step : 8 * step + 8]:
+            prompt = tokenizer(examples[index].prompt).input_ids
+            ids = torch.tensor([prompt + tokenizer(examples[index].completion).input_ids])
+            log_p = functional.log_softmax(model(input_ids=ids).logits[0], -1)
+            for position in range(len(prompt), ids.shape[1]):
+                total = total - log_p[position - 1, ids[0, position]]
+                count += 1
+        model.zero_grad()
+        (total / count).backward()
+        norm = torch.sqrt(sum((p.grad**2).sum() for p in trained.values()))
+        for name, parameter in trained.items():
+            gradient = parameter.grad / max(1.0, float(norm) + 1e-6)
+            first, second = moments[name]
+            first.mul_(0.9).add_(0.1 * gradient)
+            second.mul_(0.999).add_(0.001 * gradient**2)
+            unbiased = (first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1)))
+            with torch.no_grad():
+                parameter -= 2e-3 * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+        line = finished.metrics()[step]
+        assert line["loss"] == pytest.approx(float(total.detach() / count), rel=1e-4)
+        assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
+    expected = {name.replace(".default", ""): value for name, value in trained.items()}
+    for name, value in tensors(finished).items():
+        torch.testing.assert_close(value, expected[name].detach(), rtol=1e-3, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("method", ["post-block", "lora", "sft"])
+def test_resumed_run_ends_with_the_same_bits(tmp_path: Path, method: str) -> None:
+    """Interrupted after 5 of 6 steps (checkpoints at 2 and 4, the second epoch at 3) and started again."""
+    settings = TrainingSettings(batch_size=8, epochs=2, seed=1, checkpoint_every=2)
+    straight = run(tmp_path / "straight", method, settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", method, settings=settings, callbacks=[StopAfter(5)])
+    assert not RunDirectory(tmp_path / "broken").finished
+    resumed = run(tmp_path / "broken", method, settings=settings)
+    assert resumed.finished
+    for name, value in tensors(straight).items():
+        assert torch.equal(tensors(resumed)[name], value), name
+    assert resumed.metrics() == straight.metrics()
+    assert resumed.result().tokens == straight.result().tokens
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path: Path) -> None:
+    """A checkpoint without its last file is passed over for an older one."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", settings=TrainingSettings(checkpoint_every=1), callbacks=[StopAfter(2)])
+    broken = tmp_path / "run" / "checkpoints" / "checkpoint-2"
+    shutil.copytree(tmp_path / "run" / "checkpoints" / "checkpoint-1", broken)
+    (broken / "trainer_state.json").unlink()
+    last = RunDirectory(tmp_path / "run").last_checkpoint()
+    assert last is not None
+    assert last.name == "checkpoint-1"
+
+
+def test_accumulated_steps_equal_whole_batches(tmp_path: Path) -> None:
+    """Four micro-batches of two make the step of one batch of eight."""
+    task = LastLetter(count=16)
+    whole = run(tmp_path / "whole", task=task)
+    parts = run(
+        tmp_path / "parts", task=task, settings=TrainingSettings(**{**vars(SETTINGS), "accumulation": 4})
+    )
+    for name, value in tensors(whole).items():
+        torch.testing.assert_close(tensors(parts)[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_cosine_schedule_and_constant_rate(tmp_path: Path) -> None:
+    """LoRA warms up and decays to zero along a cosine; steering keeps its rate."""
+    settings = TrainingSettings(batch_size=8, epochs=4)
+    method = get_method("lora", learning_rate=1e-3, warmup_ratio=0.25)
+    rates = [line["learning_rate"] for line in run(tmp_path / "lora", method, settings=settings).metrics()]
+    warm = [step / 3 for step in range(3)]
+    cosine = [0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / 9)))) for step in range(9)]
+    assert rates == pytest.approx([1e-3 * share for share in warm + cosine], abs=1e-9)
+    steering = run(tmp_path / "steering", settings=settings).metrics()
+    assert {line["learning_rate"] for line in steering} == {2e-3}
+
+
+def test_run_directory_holds_everything(tmp_path: Path) -> None:
+    """Adapter, recipe, metrics, environment and result; no pickle and no checkpoint stays behind."""
+    finished = run(tmp_path / "run")
+    recipe = yaml.safe_load(finished.recipe_file.read_text())
+    assert recipe["task"] == {"name": "last-letter", "count": 24, "longest": 12}
+    assert recipe["method"]["adapter"] == {"r": 8}
+    assert recipe["training"]["seed"] == 1
+    assert [line["step"] for line in finished.metrics()] == [1, 2, 3]
+    environment = json.loads(finished.environment_file.read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    result = finished.result()
+    assert (result.steps, result.examples, result.seed) == (3, 24, 1)
+    assert result.trainable_parameters == 3 * 2 * 32 * 8
+    words = LastLetter().load("train", seed=2)
+    assert result.tokens == sum(len(e.prompt + e.completion) for e in words)
+    names = sorted(
+        path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()
+    )
+    assert names == [
+        "environment.json",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "result.json",
+        "weights/README.md",
+        "weights/adapter_config.json",
+        "weights/adapter_model.safetensors",
+    ]
+
+
+def test_a_model_that_is_passed_stays_what_it_was(tmp_path: Path) -> None:
+    """After training, the base answers bit for bit as before and carries nothing of PEFT or TRL."""
+    model = tiny_model()
+    ids = torch.arange(12)[None]
+    before, keys = model(input_ids=ids).logits, set(model.state_dict())
+    run(tmp_path / "run", model=model)
+    assert torch.equal(model(input_ids=ids).logits, before)
+    assert set(model.state_dict()) == keys
+    assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("method", ["post-block", "lora", "sft"])
+def test_load_run_gives_the_trained_model(tmp_path: Path, method: str) -> None:
+    """The model of a run directory answers with the trained weights, which are not the base's."""
+    base = tiny_model()
+    base.save_pretrained(tmp_path / "base")
+    byte_tokenizer().save_pretrained(tmp_path / "base")
+    settings = TrainingSettings(max_steps=2, dtype="float32")
+    finished = train(
+        tmp_path / "base", method, LastLetter(), tmp_path / "run", settings=settings, progress=False
+    )
+    model, tokenizer = load_run(tmp_path / "run", dtype="float32")
+    assert tokenizer.eos_token == EOS
+    ids = torch.arange(12)[None]
+    assert not torch.allclose(model(input_ids=ids).logits, base(input_ids=ids).logits, atol=1e-4)
+    named = {name.replace(".default", ""): value for name, value in model.state_dict().items()}
+    for name, value in tensors(finished).items():
+        assert torch.equal(named[name], value), name
+    if isinstance(model, PeftModel):
+        assert model_name(model) == str(tmp_path / "base")
+
+
+def test_full_fine_tuning_moves_every_weight(tmp_path: Path) -> None:
+    """SFT of a bfloat16 base trains all weights, in float32."""
+    base = tiny_model(tie_word_embeddings=False).to(torch.bfloat16)
+    before = copy.deepcopy(base.state_dict())
+    finished = run(tmp_path / "run", "sft", model=base, settings=TrainingSettings(max_steps=3))
+    after = tensors(finished)
+    assert set(after) == set(before)
+    for name, value in after.items():
+        assert value.dtype == torch.float32
+        assert not torch.equal(value, before[name].float()), name
+
+
+def test_bfloat16_base_gets_a_float32_adapter(tmp_path: Path) -> None:
+    """Mixed precision as on a CPU: the base computes in bfloat16, the adapter is kept in float32."""
+    finished = run(tmp_path / "run", model=tiny_model().to(torch.bfloat16))
+    assert {value.dtype for value in tensors(finished).values()} == {torch.float32}
+
+
+def test_prompt_positions_are_trained_at_the_prompts_end(tmp_path: Path) -> None:
+    """Though no labels reach the model, the trainer says where prompts end."""
+    finished = run(tmp_path / "run", get_method("post-block", positions="last_prompt"))
+    model, tokenizer = tiny_model(), byte_tokenizer()
+    torch.manual_seed(SETTINGS.seed)
+    steered = get_peft_model(model, SteeringConfig(r=8, positions="last_prompt"))
+    first = LastLetter().load("train", seed=2)[0]
+    prompt = len(tokenizer(first.prompt).input_ids)
+    ids = torch.tensor([tokenizer(first.prompt + first.completion).input_ids])
+    labels = ids.clone()
+    labels[:, :prompt] = -100
+    steered(input_ids=ids, labels=labels).loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in steered.parameters())
+    everywhere = run(tmp_path / "all")
+    assert finished.metrics()[0]["loss"] == pytest.approx(everywhere.metrics()[0]["loss"], rel=1e-6)
+    assert finished.metrics()[0]["grad_norm"] != pytest.approx(everywhere.metrics()[0]["grad_norm"], rel=1e-2)
+
+
+def test_another_recipe_in_the_directory_is_refused(tmp_path: Path) -> None:
+    """The error names the setting that differs; with overwrite the new run takes its place."""
+    run(tmp_path / "run")
+    other = get_method("post-block", learning_rate=0.5e-3)
+    with pytest.raises(FileExistsError, match=r"method.learning_rate \(0.002 there, 0.0005 here\)"):
+        run(tmp_path / "run", other)
+    assert run(tmp_path / "run", other, overwrite=True).recipe()["method"]["learning_rate"] == 0.5e-3
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    """The same recipe in the directory of its finished run is an error unless it may overwrite."""
+    first = run(tmp_path / "run")
+    with pytest.raises(FileExistsError, match="finished"):
+        run(tmp_path / "run")
+    before = tensors(first)
+    again = tensors(run(tmp_path / "run", overwrite=True))
+    assert all(torch.equal(again[name], value) for name, value in before.items())
+
+
+def test_a_directory_of_something_else_is_never_touched(tmp_path: Path) -> None:
+    """Not even with overwrite."""
+    (tmp_path / "thesis.txt").write_text("four years of work")
+    with pytest.raises(FileExistsError, match="something else"):
+        run(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "four years of work"
+
+
+def test_a_bad_example_does_not_cost_the_run_that_is_there(tmp_path: Path) -> None:
+    """Overwriting begins when the new run is known to fit."""
+    before = tensors(run(tmp_path / "run"))
+    with pytest.raises(ValueError, match="context of 10"):
+        run(tmp_path / "run", model=tiny_model(max_position_embeddings=10), overwrite=True)
+    assert tensors(RunDirectory(tmp_path / "run")).keys() == before.keys()
+
+
+def test_a_directory_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """The name of the model is not even looked up."""
+    (tmp_path / "thesis.txt").write_text("four years of work")
+    with pytest.raises(FileExistsError, match="something else"):
+        run(tmp_path, model="./no-such-model")  # type: ignore[arg-type]
+
+
+def test_rare_logging_still_gives_a_loss(tmp_path: Path) -> None:
+    """Fewer steps than the logging interval: one line, the mean."""
+    every = [line["loss"] for line in run(tmp_path / "every").metrics()]
+    rare = run(tmp_path / "rare", settings=TrainingSettings(**{**vars(SETTINGS), "log_every": 50}))
+    assert rare.result().loss == pytest.approx(sum(every) / 3, rel=1e-5)
+
+
+def test_a_diverging_run_stops_with_step_and_rate(tmp_path: Path) -> None:
+    """A loss that is not finite ends the run before anything is saved."""
+    settings = TrainingSettings(max_grad_norm=1e30, epochs=10)
+    with pytest.raises(FloatingPointError, match=r"step [2-9]\d* with learning rate 1e\+30"):
+        run(tmp_path / "run", get_method("post-block", learning_rate=1e30), settings=settings)
+    assert not RunDirectory(tmp_path / "run").finished
+
+
+def test_weights_that_diverge_at_the_last_step_are_not_saved(tmp_path: Path) -> None:
+    """One step with an infinite rate: the loss was finite, the weights are not."""
+    with pytest.raises(FloatingPointError, match="not finite after the last step"):
+        run(
+            tmp_path / "run",
+            get_method("post-block", learning_rate=float("inf")),
+            settings=TrainingSettings(max_steps=1),
+        )
+
+
+def test_an_example_longer_than_the_context_is_refused(tmp_path: Path) -> None:
+    """Before training, with its name and both lengths."""
+    with pytest.raises(ValueError, match=r"'train:\d+' has \d+ tokens, more than the model's context of 10"):
+        run(tmp_path / "run", model=tiny_model(max_position_embeddings=10))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_reported_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is needed and what there is."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 5_000_000, 5_000_000))
+    with pytest.raises(OSError, match=r"needs about .* only 5 MB are free"):
+        run(tmp_path / "run")
+
+
+def test_loading_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    """It has a recipe, but no weights."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", callbacks=[StopAfter(1)])
+    with pytest.raises(FileNotFoundError, match="has not finished"):
+        load_run(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="not a run directory"):
+        load_run(tmp_path)
+
+
+def test_a_model_with_an_adapter_is_refused(tmp_path: Path) -> None:
+    """Training on top of an adapter would save only half of it."""
+    with pytest.raises(ValueError, match="already carries an adapter"):
+        run(tmp_path / "run", model=get_peft_model(tiny_model(), SteeringConfig(r=2)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0 must be positive"),
+        ({"max_steps": 0}, "max_steps=0 must be at least 1"),
+        ({"epochs": -1}, "epochs=-1 must be positive"),
+    ],
+)
+def test_settings_refuse_what_cannot_be_done(options: dict[str, Any], message: str) -> None:
+    """Each with its name."""
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**options)
+
+
+def test_batches_that_do_not_split_are_refused(tmp_path: Path) -> None:
+    """Eight examples in three micro-batches."""
+    with pytest.raises(ValueError, match="batch_size=8 does not split into accumulation=3"):
+        run(tmp_path / "run", settings=TrainingSettings(accumulation=3))
+
+
+def test_progress_bar_shows_loss_and_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error; standard output stays free."""
+    run(tmp_path / "run", progress=True)
+    captured = capsys.readouterr()
+    assert "post-block on last-letter" in captured.err
+    assert "tokens/s" in captured.err
+    assert captured.out == ""
