@@ -98,13 +98,14 @@ METHODS: dict[str, Method] = {
         _steering("post-block", "linear, rank 8, on the stream after every block (the paper's)", 2e-3, r=8),
         _steering("post-block-nonlinear", "the same with a SiLU inside", 2e-3, r=8, activation="silu"),
         _steering("1-vec", "one vector after every block", 5e-3, intervention="vector"),
-        _steering(
+        Method(
             "post-block-normalized",
             "post-block that reads h / rms(h), with a bias (ours)",
+            "steering",
             2e-3,
-            r=8,
-            normalize=True,
-            use_bias=True,
+            {"r": 8, "normalize": True, "use_bias": True},
+            schedule="cosine",
+            warmup_ratio=0.05,
         ),
         _steering("post-mlp", "linear, rank 8, on what the MLP adds to the stream", 2e-3, r=8, site="mlp"),
         _steering("pre-mlp", "linear, rank 8, on what the MLP reads", 2e-3, r=8, site="mlp_input"),

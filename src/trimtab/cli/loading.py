@@ -1,0 +1,106 @@
+"""What `--model`, `--adapter` and `--strength` stand for: a model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trimtab import set_strength
+from trimtab.cli.recipes import flatten
+from trimtab.models import EMBEDDED_MODEL, load_model
+from trimtab.training import RunDirectory, load_run
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How the base model is loaded.
+
+    Args:
+        dtype: auto (bfloat16 where the device is fast at it), float32, bfloat16 or float16.
+        device: auto, cpu, cuda, cuda:N or mps.
+        quantization: 4bit or 8bit (bitsandbytes); none if not given.
+    """
+
+    dtype: str = "auto"
+    device: str = "auto"
+    quantization: str | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer.
+
+    Attributes:
+        model: the base, or the base with an adapter.
+        tokenizer: its tokenizer.
+        name: what to call it.
+        recipe: the options it was trained with, if it comes from a run directory; otherwise empty.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    recipe: dict[str, Any]
+
+
+def load(model: str | None, adapter: str | None, strength: float | None, options: LoadOptions) -> Loaded:
+    """Load a base, put an adapter on it and turn its dial.
+
+    Args:
+        model: the base; None: the adapter's own, or the embedded model if there is no adapter.
+        adapter: a run directory, a directory of PEFT's or a hub id; None: the base alone.
+        strength: of a steering adapter; None: as it was saved.
+        options: how the base is loaded.
+
+    Raises:
+        ValueError: no such model or adapter, an adapter for another base, or a strength without a steering
+            adapter.
+        FileNotFoundError: no such directory, or a run that has not finished.
+    """
+    settings = asdict(options)
+    if adapter is None:
+        if strength is not None:
+            raise ValueError("A strength needs an adapter whose strength it is: give --adapter too.")
+        base, tokenizer = load_model(model or EMBEDDED_MODEL, **settings)
+        return Loaded(base, tokenizer, model or EMBEDDED_MODEL, {})
+
+    run = RunDirectory(Path(adapter))
+    recipe: dict[str, Any] = {}
+    if run.recipe_file.is_file():
+        written = run.recipe()
+        recipe = flatten(written)
+        if model is not None and written["method"]["family"] == "full":
+            raise ValueError(f"{adapter} holds a whole model, not an adapter: leave out --model.")
+    with _adapter_errors(adapter):
+        if recipe and model is None:
+            tuned, tokenizer = load_run(run.path, **settings)
+        else:
+            path = str(run.weights) if recipe else adapter
+            if not Path(path).is_dir() and path.count("/") != 1:  # the hub's names are OWNER/NAME
+                raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
+            name = model or PeftConfig.from_pretrained(path).base_model_name_or_path
+            base, tokenizer = load_model(name, **settings)
+            tuned = PeftModel.from_pretrained(base, path).eval()
+    if strength is not None:
+        set_strength(tuned, strength)
+    return Loaded(tuned, tokenizer, adapter, recipe)
+
+
+@contextmanager
+def _adapter_errors(adapter: str) -> Iterator[None]:
+    """Put torch's and safetensors' errors about a LoRA file into words; steering adapters check their own."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"The adapter in {adapter} cannot be read: {error}.") from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise ValueError(f"The adapter in {adapter} was made for another base model: {error}") from error

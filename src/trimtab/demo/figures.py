@@ -1,0 +1,206 @@
+"""The figures of the page, as SVG.
+
+A figure is drawn once, in the colours below. For the page each of them is replaced by a CSS variable, so that
+the figure follows the page into dark mode and onto paper; as a file it stays as drawn, on white.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trimtab.demo.outcomes import Outcome
+
+TEXT, MUTED, LINE = "#1b1f24", "#5b6470", "#d5d9de"
+BASE_COLOUR = "#76797d"
+# Okabe and Ito's colours, which people with any colour vision can tell apart, in an order of falling
+# contrast; the shape of the marker says the same once more.
+SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+MARKERS = ("s", "o", "^", "D", "v", "P")
+_VARIABLES = {
+    TEXT: "var(--text)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    BASE_COLOUR: "var(--series-base)",
+    **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
+}
+_WINDOW = 20  # steps that a point of the loss curves is the mean of
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as a file of its own, as a part of the page, and in words for those who cannot see it."""
+
+    file: str
+    inline: str
+    alt: str
+
+
+def accuracy_bars(outcomes: Sequence[Outcome]) -> Drawn:
+    """A bar an outcome, with its standard error."""
+    with _figure(5.4, 0.62 + 0.5 * len(outcomes)) as (figure, axes):
+        for row, outcome in enumerate(outcomes):
+            axes.barh(row, outcome.percent, height=0.62, color=colour_of(outcome, outcomes))
+            axes.errorbar(
+                outcome.percent,
+                row,
+                xerr=outcome.percent_error,
+                color=TEXT,
+                elinewidth=1.4,
+                capsize=4,
+                capthick=1.4,
+            )
+            axes.annotate(
+                f"{outcome.percent:.1f}",
+                (outcome.percent + outcome.percent_error, row),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        axes.set_yticks(range(len(outcomes)), [outcome.name for outcome in outcomes])
+        axes.tick_params(axis="y", length=0, labelcolor=TEXT)
+        axes.invert_yaxis()
+        axes.set_xlim(0, _upper(outcomes) * 1.1)
+        axes.set_xlabel("accuracy, % ± standard error")
+        axes.grid(axis="x")
+        words = "; ".join(f"{o.name} {o.percent:.1f} ± {o.percent_error:.1f} %" for o in outcomes)
+        return _drawn(figure, "accuracy", f"Accuracy with standard error: {words}.")
+
+
+def accuracy_against_parameters(outcomes: Sequence[Outcome]) -> Drawn:
+    """A point a method over the number of its parameters (logarithmic); the base is a line."""
+    with _figure(5.4, 0.62 + 0.5 * max(4, len(outcomes))) as (figure, axes):
+        trained = [outcome for outcome in outcomes if outcome.training]
+        for outcome in outcomes:
+            if not outcome.training:
+                axes.axhline(outcome.percent, color=BASE_COLOUR, linestyle=(0, (4, 3)), linewidth=1.4)
+                axes.annotate(
+                    outcome.name,
+                    (0, outcome.percent),
+                    xycoords=axes.get_yaxis_transform(),
+                    xytext=(6, 4),
+                    textcoords="offset points",
+                    color=MUTED,
+                )
+        for index, outcome in enumerate(trained):
+            axes.errorbar(
+                outcome.parameters,
+                outcome.percent,
+                yerr=outcome.percent_error,
+                color=colour_of(outcome, outcomes),
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=8,
+                elinewidth=1.4,
+                capsize=4,
+                capthick=1.4,
+            )
+            axes.annotate(
+                outcome.name,
+                (outcome.parameters, outcome.percent),
+                xytext=(10, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        counts = [outcome.parameters for outcome in trained]
+        axes.set_xscale("log")
+        axes.set_xlim(min(counts) / 3, max(counts) * 10)  # room for a name at the right
+        axes.set_ylim(0, _upper(outcomes) * 1.1)
+        axes.set_xlabel("trained parameters")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(axis="y")
+        words = "; ".join(f"{o.name}: {o.parameters:,} parameters, {o.percent:.1f} %" for o in trained)
+        return _drawn(figure, "parameters", f"Accuracy against the number of trained parameters. {words}.")
+
+
+def loss_curves(outcomes: Sequence[Outcome]) -> Drawn:
+    """The training loss of each method, a moving mean over its steps."""
+    with _figure(10.0, 2.9) as (figure, axes):
+        ends = []
+        for outcome in outcomes:
+            if outcome.curve:
+                steps, losses = smooth(
+                    [line["step"] for line in outcome.curve], [line["loss"] for line in outcome.curve]
+                )
+                axes.plot(
+                    steps, losses, color=colour_of(outcome, outcomes), linewidth=1.8, label=outcome.name
+                )
+                ends.append(f"{outcome.name} {losses[-1]:.2f}")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.01)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss, nats a token")
+        axes.grid(axis="y")
+        axes.legend(loc="upper right", frameon=False, labelcolor=TEXT)
+        return _drawn(figure, "loss", f"Training loss over the steps; it ends at: {', '.join(ends)}.")
+
+
+def smooth(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Means over windows of `_WINDOW` values (fewer if there are few), each at its last step."""
+    width = max(1, min(_WINDOW, len(values) // 4))
+    means = np.convolve(values, np.full(width, 1 / width), mode="valid")
+    return np.asarray(steps)[width - 1 :], means
+
+
+def colour_of(outcome: Outcome, outcomes: Sequence[Outcome]) -> str:
+    """The colour of a method in every figure: by its place among those that were trained."""
+    if outcome.training is None:
+        return BASE_COLOUR
+    names = [other.name for other in outcomes if other.training]
+    return SERIES[names.index(outcome.name) % len(SERIES)]
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure in inches, in the style of the page."""
+    style: Any = {
+        "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
+        "font.family": "sans-serif",
+        "font.size": 10.5,
+        "text.color": TEXT,
+        "axes.facecolor": "none",
+        "axes.labelcolor": MUTED,
+        "axes.edgecolor": LINE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": MUTED,
+        "grid.color": LINE,
+        "grid.linewidth": 0.8,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _drawn(figure: Figure, name: str, alt: str) -> Drawn:
+    inline = _svg(figure, name, "none")
+    for colour, variable in _VARIABLES.items():
+        inline = inline.replace(colour, variable)
+    # An SVG inside a page has no XML header, and scales with the page.
+    inline = inline[inline.index("<svg") :].replace("<svg ", '<svg role="img" ', 1)
+    return Drawn(_svg(figure, name, "white"), inline, alt)
+
+
+def _svg(figure: Figure, name: str, background: str) -> str:
+    # The salt makes the ids of a figure differ from those of the others on the page, and be the same every
+    # time.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", facecolor=background, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _upper(outcomes: Sequence[Outcome]) -> float:
+    """The highest end of an error bar, at least one percent point."""
+    return max(1.0, *(outcome.percent + outcome.percent_error for outcome in outcomes))
