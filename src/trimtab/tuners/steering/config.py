@@ -77,8 +77,10 @@ class SteeringConfig(PeftConfig):
         """Check every field, so that a mistake is reported before a model is touched."""
         super().__post_init__()
         self.peft_type = PeftType["STEERING"]
-        # Not a field: what a saved configuration was made for, while `base` tells what this one is attached to.
+        # Not fields: what a saved configuration was made for (`base` tells what this one is attached to), and names
+        # and shapes in the file beside it.
         self._saved_base = self.base
+        self._saved_shapes: dict[str, tuple[int, ...]] | None = None
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's tuners keep it
         if isinstance(self.exclude_modules, list):

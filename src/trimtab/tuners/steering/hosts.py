@@ -11,6 +11,8 @@ from trimtab.sites.base import Host
 WIDTH_ATTRIBUTES = ("out_features", "nf", "embedding_dim", "hidden_size", "embed_dim")
 """Where modules of torch and transformers say how wide their output is."""
 
+ADDING_THEIR_BIAS_LAST = (nn.Linear, Conv1D, nn.LayerNorm)
+
 
 def output_width(module: nn.Module, name: str) -> int:
     """The last dimension of a module's output, for `target_modules`.
@@ -54,7 +56,7 @@ def bias_owner(model: nn.Module, target: nn.Module, host: Host | None, site: str
             return None  # OPT-350M normalises the sum
         (host,) = locate(model, "mlp", [host.layer])
         target = model.get_submodule(host.module)
-    if not any(True for _ in _unwrapped(target).children()):
+    if isinstance(_unwrapped(target), ADDING_THEIR_BIAS_LAST):
         return _with_own_bias(target)
     if site == "attention":
         (heads,) = locate(model, "heads", [host.layer])
@@ -65,9 +67,9 @@ def bias_owner(model: nn.Module, target: nn.Module, host: Host | None, site: str
 
 
 def _with_own_bias(module: nn.Module) -> nn.Module | None:
-    """The module without PEFT's wrappers, if it is known to add its bias last."""
+    """The module without PEFT's wrappers, if it is known to add its bias last and has one."""
     module = _unwrapped(module)
-    known = isinstance(module, nn.Linear | Conv1D | nn.LayerNorm)
+    known = isinstance(module, ADDING_THEIR_BIAS_LAST)
     return module if known and isinstance(module.bias, nn.Parameter) else None
 
 

@@ -181,13 +181,24 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
             self.unmerge()
         super().enable_adapters(enabled)
 
+    def cast_to_host(self, adapter_name: str) -> None:
+        """Give an adapter the dtype of the host, half precision included."""
+        if adapter_name in self.steering_interventions:
+            _, dtype = self._host_device_and_dtype()
+            self.steering_interventions[adapter_name].to(dtype)
+
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
+        """Where PEFT puts a new adapter: on the host's device, in its dtype but at least in float32."""
+        device, dtype = self._host_device_and_dtype()
+        return device, dtype if dtype is None else torch.promote_types(dtype, torch.float32)
+
+    def _host_device_and_dtype(self) -> tuple[Any, Any]:
         """Device and dtype of the host's first floating-point parameter that is no adapter's.
 
         A decoder layer has no `.weight`, and a quantised one has parameters in integer dtypes.
         """
         device = None
-        for name, parameter in base_layer.named_parameters():
+        for name, parameter in self.host.named_parameters():
             if INTERVENTIONS in name:
                 continue
             if parameter.is_floating_point():

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from trimtab.sites import decoder_layers, locate
 from trimtab.sites.base import Host
+from trimtab.tuners.steering.attachment import Attachment
 from trimtab.tuners.steering.config import SteeringConfig
-from trimtab.tuners.steering.files import INTERVENTIONS, check_keys
+from trimtab.tuners.steering.files import INTERVENTIONS, check_finite, check_keys, saved_beside, without_prefix
 from trimtab.tuners.steering.hosts import bias_owner, output_width
 from trimtab.tuners.steering.layer import BASE_ROW, CHILD_NAME, SteeringLayer
+from trimtab.tuners.steering.loading import check_on_load, forget_check
 from trimtab.tuners.steering.tokens import TokenContext
 
 
@@ -51,8 +52,6 @@ class SteeringModel(BaseTuner):
             self._hosts = {host.module: host for host in locate(model, peft_config.site, peft_config.layers)}
         peft_config.base = base
         self._context = _context_of(model)
-        if not peft_config.policy.everything:
-            self._context.attach(model, _backbone(model))
 
     def _check_target_module_exists(self, peft_config: SteeringConfig, key: str) -> Any:
         if peft_config.target_modules is None:
@@ -93,38 +92,64 @@ class SteeringModel(BaseTuner):
         low_cpu_mem_usage: bool = False,
         state_dict: dict[str, Tensor] | None = None,
     ) -> None:
-        """As PEFT's; the configuration says where, so a state dict is not asked. Checks the saved file's keys."""
-        super().inject_adapter(
-            model, adapter_name, autocast_adapter_dtype=autocast_adapter_dtype, low_cpu_mem_usage=low_cpu_mem_usage
-        )
-        config = self.peft_config[adapter_name]
-        saved = getattr(config, "_saved_shapes", None)
-        if saved is not None:
-            found = {name.removeprefix("base_model.model."): shape for name, shape in saved.items()}
-            expected = {
-                self._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
+        """As PEFT's; the configuration says where, so a state dict is not asked. All or nothing.
+
+        Raises:
+            ValueError: the adapter does not fit the model, or its saved file does not fit its configuration.
+        """
+        before = Attachment(model)
+        try:
+            super().inject_adapter(
+                model,
+                adapter_name,
+                autocast_adapter_dtype=autocast_adapter_dtype,
+                low_cpu_mem_usage=low_cpu_mem_usage,
+            )
+            config = self.peft_config[adapter_name]
+            if config._saved_shapes is not None:
+                check_keys(
+                    "The adapter's file",
+                    without_prefix(config._saved_shapes),
+                    self._expected(model, adapter_name),
+                    saved_beside(model, config.modules_to_save),
+                )
+        except Exception:
+            before.undo(adapter_name)
+            raise
+        if not config.policy.everything:
+            self._context.attach(model, _backbone(model))
+        if config._saved_base is not None and config._saved_shapes is None:
+            check_on_load(model, adapter_name, self._expected(model, adapter_name), before)
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """As PEFT's. Layers make their adapters in float32 beside a half-precision base; False asks for the base's."""
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if not autocast_adapter_dtype:
+            for module in self.model.modules():
+                if isinstance(module, SteeringLayer):
+                    module.cast_to_host(adapter_name)
+
+    @classmethod
+    def _expected(cls, model: nn.Module, adapter_name: str) -> dict[str, tuple[int, ...]]:
+        """Names (as in a file, without PEFT's prefix) and shapes of an adapter's parameters."""
+        return without_prefix(
+            {
+                cls._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
                 for name, parameter in model.named_parameters()
                 if f"{INTERVENTIONS}.{adapter_name}." in name
             }
-            check_keys("The adapter's file", found, expected, config.modules_to_save or ())
+        )
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: SteeringConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """As PEFT's, after a check: a state dict that lacks a key would leave a fresh adapter without a word."""
-        expected = {
-            cls._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
-            for name, parameter in model.named_parameters()
-            if f"{INTERVENTIONS}.{adapter_name}." in name
-        }
         found = {name: tuple(tensor.shape) for name, tensor in state_dict.items() if INTERVENTIONS in name}
-        if not any(name.startswith("base_model.model.") for name in expected):
-            found = {name.removeprefix("base_model.model."): shape for name, shape in found.items()}
-        check_keys("The state dict", found, expected)
+        check_keys("The state dict", without_prefix(found), cls._expected(model, adapter_name))
         for name, tensor in state_dict.items():
-            if not tensor.is_meta and not torch.isfinite(tensor).all():
-                raise ValueError(f"The state dict holds a value that is not finite (NaN or infinity) in {name}.")
+            check_finite("The state dict", name, tensor)
+        forget_check(model.get_base_model() if hasattr(model, "get_base_model") else model)
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     @contextmanager
@@ -156,6 +181,17 @@ class SteeringModel(BaseTuner):
             context.adapter_rows = None
             for handle in handles:
                 handle.remove()
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As PEFT's; where no active adapter is left, the first of the others becomes active in every layer.
+
+        PEFT lets each layer choose among its own, which differ where adapters have different sites.
+        """
+        active = list(self.active_adapters)
+        super().delete_adapter(adapter_name)
+        left = [name for name in active if name != adapter_name] or list(self.peft_config)[:1]
+        if adapter_name in active and left:
+            self.set_adapter(left)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """As PEFT's; raises before any weight is changed if a layer's shift cannot be merged, or is disabled."""

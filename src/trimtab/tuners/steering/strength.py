@@ -55,13 +55,18 @@ def set_strength(model: nn.Module, value: float, adapter_name: str | None = None
 @contextmanager
 def strength(model: nn.Module, value: float, adapter_name: str | None = None) -> Iterator[None]:
     """Turn the dial for the time of a `with` block; arguments as in `set_strength`."""
-    before = get_strengths(model)
+    names = _active(model) if adapter_name is None else [adapter_name]
+    before = {name: old for name, old in get_strengths(model).items() if name in names}
     set_strength(model, value, adapter_name)
     try:
         yield
     finally:
-        for name, old in before.items():
-            set_strength(model, old, name)
+        for name in before.keys() & get_strengths(model).keys():  # one may have been deleted meanwhile
+            set_strength(model, before[name], name)
+
+
+def _active(model: nn.Module) -> set[str]:
+    return {name for layer in _layers(model) for name in layer.active_adapters}
 
 
 def _layers(model: nn.Module) -> list[SteeringLayer]:

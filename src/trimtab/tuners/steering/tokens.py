@@ -7,7 +7,6 @@ They get hidden states only. One `TokenContext` per model listens at its two doo
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +30,7 @@ class TokenContext:
         self._model: nn.Module | None = None
         self._model_runs = False
         self._end = PromptEnd()
-        self._running: ForwardPass | None = None
+        self._running: ForwardPass | ValueError | None = None
         self._checkpoints: list[tuple[nn.Module, Callable[..., Any]]] = []
 
     def attach(self, model: nn.Module, backbone: nn.Module) -> None:
@@ -46,8 +45,8 @@ class TokenContext:
             backbone.register_forward_hook(self._after_backbone, always_call=True),
         ]
         if hasattr(type(model), "generate"):
-            # On the instance, so that PEFT, TRL and transformers all come by; a bound method survives deepcopy.
-            model.generate = types.MethodType(_generate, model)  # type: ignore[assignment]
+            # On the instance, so that PEFT, TRL and transformers all come by; a partial survives deepcopy and pickle.
+            model.generate = partial(_generate, model)  # type: ignore[assignment]
             model._steering_tokens = self  # type: ignore[assignment]
 
     def detach(self) -> None:
@@ -64,6 +63,7 @@ class TokenContext:
         """The mask of the tokens of `h` (rows, tokens, width) that `policy` steers; None is all of them.
 
         Raises:
+            ValueError: it cannot be told where the prompt ends.
             RuntimeError: no forward pass is running, or `h` does not have the tokens of its input.
         """
         if policy.everything:
@@ -73,6 +73,8 @@ class TokenContext:
                 "positions other than 'all' need a model that is called with input_ids or inputs_embeds, and for "
                 "gradient checkpointing that of transformers (model.gradient_checkpointing_enable())."
             )
+        if isinstance(self._running, ValueError):
+            raise self._running
         mask = self._running.selected(policy)
         if mask.numel() != h[..., 0].numel():
             raise RuntimeError(f"Hidden states of shape {tuple(h.shape)} for {tuple(mask.shape)} tokens of input.")
@@ -121,9 +123,12 @@ class TokenContext:
 
     def _before_backbone(self, backbone: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         gradients = torch.is_grad_enabled()
-        training = backbone.training and gradients
-        self._running = read_forward_pass(_arguments(backbone, args, kwargs), self._end, training)
-        if gradients and self._running is not None:
+        arguments = _arguments(backbone, args, kwargs)
+        try:
+            self._running = read_forward_pass(arguments, self._end, backbone.training and gradients)
+        except ValueError as error:
+            self._running = error  # raised when an adapter asks: inactive and disabled ones do not
+        if gradients and isinstance(self._running, ForwardPass):
             self._bind_checkpoints(backbone, self._running)
 
     def _after_backbone(self, backbone: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -1,0 +1,162 @@
+"""Time of generation with an adapter and without, and of evaluation in batches and one by one.
+
+    python benchmarks/generation.py  # about 3 minutes on two cores
+
+Writes generation.json and generation.md into benchmarks/results, and docs/benchmarks.md. One process holds
+the base and the adapted models and lets them generate in rotation, greedily, with transformers' own dynamic
+cache. A token's time is that between two tokens; the first one, which reads the prompt, does not count.
+Adapters are fresh: they do the work of trained ones and write the text of the base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from _contestants import IN_THE_LOOP, LORA, NORMALIZED, POST_BLOCK
+from _harness import Target, in_rotation, machine, parser, table, target_table, write_results
+from _measure import Job
+from torch import Tensor, nn
+from transformers import GenerationConfig
+from transformers.generation.streamers import BaseStreamer
+
+from trimtab.evaluation import evaluate
+from trimtab.models import load_model
+
+BASE = "base"
+ADAPTED = (POST_BLOCK, NORMALIZED, LORA)
+TASK = "listops-small"
+BATCH_TOKENS = {"one by one": 1, "in batches": 8192}
+
+Seconds = dict[tuple[int, str], list[float]]
+"""By rows and model: the median seconds between two tokens, in each round."""
+
+
+class TokenTimes(BaseStreamer):
+    """Remembers when each token came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Tensor) -> None:
+        """Called with the prompt, then with every new token of all rows."""
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+    @property
+    def seconds(self) -> float:
+        """The median time between two new tokens."""
+        _, *tokens = self.times
+        return statistics.median(after - before for before, after in pairwise(tokens))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Examples a second of the same examples: in each round, by the way that batches are made."""
+
+    n: int
+    throughput: dict[str, list[float]]
+
+
+def main() -> None:
+    """Measure, write the tables."""
+    parsed = parser(__doc__, rounds=3)
+    parsed.add_argument("--rows", type=int, nargs="+", default=[1, 8], help="sequences at a time")
+    parsed.add_argument("--prompt", type=int, default=32, help="tokens of a prompt")
+    parsed.add_argument("--new", type=int, default=64, help="tokens that are generated")
+    parsed.add_argument("--examples", type=int, default=48, help="that are evaluated")
+    parsed.add_argument("--evaluations", type=int, default=2, help="rounds of the evaluation")
+    options = parsed.parse_args()
+    where = machine(options.threads)
+    torch.set_num_threads(options.threads)
+    models: dict[str, Any] = {}
+    for name in (BASE, *ADAPTED):
+        model, tokenizer = load_model(options.model, dtype=options.dtype, device="cpu")
+        if name != BASE:
+            model = IN_THE_LOOP[name].attach(model, Job(name, options.model)).eval()
+        models[name] = model
+    seconds = _generation(models, options)
+    evaluated = _evaluation(models[POST_BLOCK], tokenizer, options)
+    results = {
+        "seconds a token": {f"{name}, {rows} at a time": rounds for (rows, name), rounds in seconds.items()},
+        "examples a second": evaluated.throughput,
+    }
+    write_results("generation", options, where, results, markdown(options, seconds, evaluated))
+
+
+def _generation(models: dict[str, nn.Module], options: argparse.Namespace) -> Seconds:
+    seconds: Seconds = {(rows, name): [] for rows in options.rows for name in models}
+    for model in models.values():
+        _seconds_a_token(model, 1, options.prompt, 4)  # the first call is slower than all others
+    for rows, name in in_rotation(list(seconds), options.rounds):
+        measured = _seconds_a_token(models[name], rows, options.prompt, options.new)
+        seconds[rows, name].append(measured)
+        print(f"{1000 * measured:7.1f} ms a token, {rows} at a time  {name}", file=sys.stderr)
+    return seconds
+
+
+def _seconds_a_token(model: Any, rows: int, prompt: int, new: int) -> float:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(10, model.config.vocab_size, (rows, prompt), generator=generator)
+    times = TokenTimes()
+    # As many new tokens as asked for, whatever ends a text.
+    exactly = GenerationConfig(max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0)
+    model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=exactly, streamer=times
+    )
+    return times.seconds
+
+
+def _evaluation(model: Any, tokenizer: Any, options: argparse.Namespace) -> Evaluated:
+    throughput: dict[str, list[float]] = {how: [] for how in BATCH_TOKENS}
+    for how in in_rotation(list(BATCH_TOKENS), options.evaluations):
+        result = evaluate(
+            model,
+            tokenizer,
+            TASK,
+            limit=options.examples,
+            batch_tokens=BATCH_TOKENS[how],
+            progress=False,
+        )
+        throughput[how].append(result.accuracy.n / result.seconds)
+        print(f"{throughput[how][-1]:7.2f} examples a second, {how}", file=sys.stderr)
+    return Evaluated(options.examples, throughput)
+
+
+def markdown(options: argparse.Namespace, seconds: Seconds, evaluated: Evaluated) -> str:
+    """The section of the page."""
+    median = {key: statistics.median(rounds) for key, rounds in seconds.items()}
+    ratio = {(rows, name): median[rows, name] / median[rows, BASE] for rows, name in median}
+    cells = [
+        [name, str(rows), f"{1000 * median[rows, name]:.1f}", f"{ratio[rows, name]:.3f}"]
+        for rows, name in median
+    ]
+    batched, single = (statistics.median(evaluated.throughput[how]) for how in ("in batches", "one by one"))
+    targets = [
+        Target(f"generation: post-block / base, {rows} at a time", "<=", 1.05).row(ratio[rows, POST_BLOCK])
+        for rows in options.rows
+    ]
+    targets.append(Target("evaluation: in batches / one by one", ">=", 4.0).row(batched / single))
+    parts = [
+        "## Generation and evaluation\n",
+        f"Median time between two of {options.new} new tokens after a prompt of {options.prompt}, over "
+        f"{options.rounds} rounds. Adapters are not merged; LoRA's can be, and costs nothing then.\n",
+        table(["model", "sequences", "ms a token", "/ base"], cells),
+        f"Evaluation of {evaluated.n} examples of {TASK} with {POST_BLOCK}, median of {options.evaluations} "
+        f"rounds: {single:.2f} examples a second one by one, {batched:.2f} in batches of similar length with "
+        f"at most {BATCH_TOKENS['in batches']:,} tokens.\n",
+        target_table(targets),
+    ]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""PEFT's own tests, run against `SteeringConfig`. See docs/peft-suite.md."""

@@ -1,0 +1,270 @@
+"""The benchmarks: all contestants do the same work, what is measured is what is said, every script runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from tiny_directory import save_tiny_model
+from trimtab.models import load_model
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+LAYERS, WIDTH, INNER, KEYS, RANK = 3, 32, 48, 16, 4  # of the tiny model, and of its adapters here
+PARAMETERS = {
+    "floor": WIDTH,
+    "post-block r=8": LAYERS * 2 * WIDTH * RANK,
+    "post-block r=8, h / rms(h), bias": LAYERS * (2 * WIDTH * RANK + WIDTH),
+    "1-vec": LAYERS * WIDTH,
+    "post-block r=8, nn.Linear and autograd": LAYERS * 2 * WIDTH * RANK,
+    # q, o (d, d); k, v (d, keys); gate, up, down (d, inner)
+    "PEFT LoRA r=8": LAYERS * RANK * (2 * 2 * WIDTH + 2 * (WIDTH + KEYS) + 3 * (WIDTH + INNER)),
+    "post-block r=8 in trimtab's trainer": LAYERS * 2 * WIDTH * RANK,
+}
+
+
+def _contestants() -> list[str]:
+    module = _module("_contestants")
+    return [*module.IN_THE_LOOP, *module.IN_A_TRAINER]
+
+
+def _module(name: str) -> ModuleType:
+    """A file of benchmarks/, which is no package: its scripts find each other as Python finds them."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The directory of a tiny model."""
+    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def measure(tiny: str) -> Callable[..., Any]:
+    """Measure a contestant on the tiny model, in this process."""
+
+    def measured(contestant: str, **changes: Any) -> Any:
+        settings = {"dtype": "float32", "rows": 1, "tokens": 24, "supervised": 5, "rank": RANK, "steps": 2}
+        job = _module("_measure").Job(
+            contestant, tiny, threads=torch.get_num_threads(), **{**settings, **changes}
+        )
+        return _module("_worker").measure(job)
+
+    return measured
+
+
+@pytest.fixture
+def run(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a script's `main`, measuring in this process; gives its JSON and its section of the page."""
+
+    def ran(name: str, *options: str) -> dict[str, Any]:
+        script = _module(name)
+        common = ["--model", tiny, "--dtype", "float32", "--results", str(tmp_path), "--docs", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *common, *options])
+        monkeypatch.setattr(script, "PYREFT_PYTHON", tmp_path / "absent", raising=False)
+        monkeypatch.setattr(script, "run_fresh", _module("_worker").measure, raising=False)
+        script.main()
+        text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+        assert text in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+        return {**json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")), "text": text}
+
+    return ran
+
+
+def _rows(text: str) -> list[list[str]]:
+    """The cells of all tables in a text, heads and rules left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] not in ("", "contestant", "target", "model")]
+
+
+@pytest.mark.parametrize("contestant", _contestants())
+@pytest.mark.parametrize("supervised", [5, 24])
+def test_every_contestant_starts_from_the_loss_of_the_base(
+    contestant: str, supervised: int, tiny: str, measure: Callable[..., Any]
+) -> None:
+    """All train on the same loss: before the first update it is the one that transformers computes itself."""
+    measured = measure(contestant, supervised=supervised)
+    base, _ = load_model(tiny, dtype="float32", device="cpu")
+    job = _module("_measure").Job(contestant, tiny, rows=1, tokens=24, supervised=supervised)
+    ids, labels = _module("_measure").random_batch(base.config.vocab_size, job)
+    assert (labels != -100).sum() == supervised
+    assert measured.first_loss == pytest.approx(base(input_ids=ids, labels=labels).loss.item(), rel=1e-5)
+    assert len(measured.seconds) == 2
+    assert measured.trainable == PARAMETERS.get(contestant, measured.trainable)
+
+
+def test_full_fine_tuning_trains_every_parameter(tiny: str, measure: Callable[..., Any]) -> None:
+    """Nothing is left out."""
+    base, _ = load_model(tiny, dtype="float32", device="cpu")
+    assert measure("full fine-tuning").trainable == base.num_parameters()
+
+
+@pytest.mark.parametrize("contestant", ["post-block r=8", "PEFT LoRA r=8"])
+def test_the_last_layers_are_adapted(contestant: str, measure: Callable[..., Any]) -> None:
+    """A job for two of three layers trains two thirds of the parameters, in the last two layers."""
+    assert _module("_measure").Job(contestant, "", layers=2).adapted(LAYERS) == [1, 2]
+    assert measure(contestant, layers=2).trainable * LAYERS == PARAMETERS[contestant] * 2
+
+
+def test_the_floor_pays_for_every_layer(tiny: str) -> None:
+    """The gradient of the floor's vector comes from behind all layers, and no weight has one."""
+    model, _ = load_model(tiny, dtype="float32", device="cpu")
+    contestants, job = _module("_contestants"), _module("_measure").Job("floor", tiny, rows=1, tokens=8)
+    floor = contestants.IN_THE_LOOP["floor"].attach(model, job)
+    contestants.labelled_loss(
+        floor, *_module("_measure").random_batch(model.config.vocab_size, job)
+    ).backward()
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert with_gradient == {"floor.vector"}
+    assert model.floor.vector.grad.abs().min() > 0
+
+
+def test_peak_memory_counts_from_where_it_starts() -> None:
+    """What was used before does not count, what is used and freed after does."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("no /proc/self/clear_refs")
+    torch.ones(64, 2**20)  # 256 MiB, gone at once
+    memory = _module("_measure").PeakMemory()
+    before = memory.mib
+    torch.ones(16, 2**20)  # 64 MiB
+    assert before < 8
+    assert 60 < memory.mib < 72
+
+
+def test_rounds_alternate_in_direction() -> None:
+    """A drift of the machine falls on all alike."""
+    assert list(_module("_harness").in_rotation("abc", 3)) == list("abc" + "cba" + "abc")
+
+
+def test_a_summary_is_the_median_over_all_steps() -> None:
+    """One slow step, or round, does not move it."""
+    measured = _module("_measure").Measured
+    runs = [measured([1.0, 2.0, 90.0], 10.0, 7, 0.5), measured([3.0, 2.0, 2.5], 30.0, 7, 0.5)]
+    summary = _module("_harness").Summary.of(runs)
+    assert (summary.seconds, summary.rounds, summary.peak_mib) == (2.25, [2.0, 2.5], 20.0)
+
+
+@pytest.mark.parametrize(
+    ("sign", "ratio", "met"), [("<=", 1.05, True), ("<=", 1.2, False), (">=", 1.2, True), (">=", 1.05, False)]
+)
+def test_a_missed_target_is_said_to_be_missed(sign: str, ratio: float, met: bool) -> None:
+    """In both directions."""
+    *_, verdict = _module("_harness").Target("a / b", sign, 1.1).row(ratio)
+    assert verdict == ("met" if met else "**missed**")
+
+
+def test_a_fresh_process_measures_the_same(tiny: str, measure: Callable[..., Any]) -> None:
+    """The worker, started as a process, trains what it trains here."""
+    job = _module("_measure").Job(
+        "1-vec", tiny, "float32", rows=1, tokens=24, supervised=5, rank=RANK, steps=2
+    )
+    fresh, here = _module("_harness").run_fresh(job), measure("1-vec")
+    assert (fresh.first_loss, fresh.trainable, len(fresh.seconds)) == (here.first_loss, here.trainable, 2)
+    assert fresh.peak_mib > 0
+
+
+def test_a_failing_process_is_named() -> None:
+    """The error says which contestant failed."""
+    with pytest.raises(RuntimeError, match="'floor' failed"):
+        _module("_harness").run_fresh(_module("_measure").Job("floor", "nowhere"), python="/bin/false")
+
+
+def test_step(run: Callable[..., Any]) -> None:
+    """Contestants are in the tables where they belong; the ratios are those of the JSON's medians."""
+    script = _module("step")
+    assert set(_contestants()) | {script.PYREFT} == set(script.CONTESTANTS)
+    compared = dict.fromkeys(name for _, *names, _ in script.TARGETS for name in names)
+    record = run("step", "--rows", "2", "--tokens", "24", "--steps", "1", "--contestants", *compared, "1-vec")
+    few, everything = record["results"]["6 supervised"], record["results"]["24 supervised"]
+    assert list(few) == [*compared, "1-vec"]
+    assert list(everything) == list(compared)
+    rows = {row[0]: row for row in _rows(record["text"].partition("### All")[0])}
+    for name, one in few.items():
+        seconds = statistics.median(second for each in one["runs"] for second in each["seconds"])
+        assert one["seconds"] == pytest.approx(seconds)
+        assert rows[name][4] == f"{seconds / few['floor']['seconds']:.2f}"
+        assert rows[name][7] == f"{one['peak_mib'] / few['PEFT LoRA r=8']['peak_mib']:.2f}"
+    measured = few["full fine-tuning"]["seconds"] / few["post-block r=8"]["seconds"]
+    assert rows["step: full fine-tuning / post-block ≥ 2.20"][1] == f"{measured:.3f}"
+    assert sum(" / " in name and ("≤" in name or "≥" in name) for name in rows) == 5
+    assert "pyreft was not measured" in record["text"]
+
+
+def test_growth(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Every sweep varies one thing; the figure has a panel for each, twice."""
+    record = run(
+        "growth",
+        *("--rows", "2", "--tokens", "16", "--steps", "1", "--ranks", "4", "8", "--layers", "1", "3"),
+        *("--lengths", "8", "16", "--batches", "1", "2"),
+    )
+    points = {(p["contestant"], p["rank"], p["layers"], p["tokens"], p["rows"]) for p in record["results"]}
+    centre = (8, 3, 16, 2)
+    varied = [centre, (4, 3, 16, 2), (8, 1, 16, 2), (8, 3, 8, 2), (8, 3, 16, 1)]
+    assert points == {(name, *point) for name in ("post-block r=8", "PEFT LoRA r=8") for point in varied}
+    assert len(record["results"]) == len(points)
+    assert len(_rows(record["text"])) == 8
+    svg = ElementTree.parse(tmp_path / "assets" / "growth.svg")  # noqa: S314  # our own file
+    text = {element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"post-block", "LoRA", "rank", "adapted layers", "seconds a step", "memory, MiB"} <= text
+
+
+def test_generation(run: Callable[..., Any]) -> None:
+    """Base and adapters generate one by one and together; both ways of evaluation are timed."""
+    record = run(
+        "generation",
+        *("--rounds", "2", "--rows", "1", "2", "--prompt", "5", "--new", "3", "--examples", "2"),
+        *("--evaluations", "1"),
+    )
+    seconds = record["results"]["seconds a token"]
+    rows = {(row[0], row[1]): row for row in _rows(record["text"]) if len(row) == 4}
+    assert len(seconds) == len(rows) == 8
+    median = {name: statistics.median(rounds) for name, rounds in seconds.items()}
+    ratio = median["post-block r=8, 2 at a time"] / median["base, 2 at a time"]
+    assert rows["post-block r=8", "2"][3] == f"{ratio:.3f}"
+    assert {how: len(rounds) for how, rounds in record["results"]["examples a second"].items()} == {
+        "one by one": 1,
+        "in batches": 1,
+    }
+
+
+def test_a_token_is_timed_between_two_tokens() -> None:
+    """The prompt's pass is left out: only the times between new tokens count."""
+    times = _module("generation").TokenTimes()
+    times.times = [0.0, 100.0, 101.0, 103.0, 104.0]  # the prompt, then four tokens
+    assert times.seconds == 1.0
+
+
+def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an environment would be taken for a whole one by the next run."""
+    environment = tmp_path / "environment"
+
+    def fail(command: list[str], **_: Any) -> None:
+        environment.mkdir(exist_ok=True)
+        if "pip" in command:
+            raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(subprocess.CalledProcessError):
+        _module("pyreft_environment").make(environment)
+    assert not environment.exists()
+
+
+def test_the_page_is_of_the_committed_results() -> None:
+    """docs/benchmarks.md is what the results give."""
+    results, page = BENCHMARKS / "results", BENCHMARKS.parent / "docs" / "benchmarks.md"
+    if not results.is_dir():
+        pytest.skip("there are no results yet")
+    assert page.read_text(encoding="utf-8") == _module("report").page(results)
