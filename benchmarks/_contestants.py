@@ -28,7 +28,8 @@ TRIMTAB_POST_BLOCK = "post-block r=8 in trimtab's trainer"
 TRL_POST_BLOCK = "post-block r=8 in TRL's SFTTrainer"
 TRL_LORA = "PEFT LoRA r=8 in TRL's SFTTrainer"
 
-Attach = Callable[[PreTrainedModel, Job], nn.Module]
+Attach = Callable[[PreTrainedModel, Job], Any]
+"""From a base model to one that is trained: a PeftModel, or the base itself."""
 
 Trainer = Literal["trimtab", "trl"]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -31,9 +31,7 @@ Key = TypeVar("Key")
 
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", default=EMBEDDED_MODEL, help="a name or a directory")
     made.add_argument("--dtype", default="bfloat16", help="of the base model; adapters are float32")
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -147,9 +145,7 @@ def machine(threads: int) -> dict[str, Any]:
     return {"processor": name, "cores": cores, "threads": threads, "load_average": load}
 
 
-def write_results(
-    name: str, options: argparse.Namespace, where: Mapping[str, Any], results: Any, text: str
-) -> None:
+def write_results(name: str, options: argparse.Namespace, where: Mapping[str, Any], results: Any, text: str) -> None:
     """Write NAME.json and NAME.md among the results, and the page of the documentation that joins them."""
     options.results.mkdir(parents=True, exist_ok=True)
     record = {

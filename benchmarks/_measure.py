@@ -145,9 +145,7 @@ def loss_at_labels(forward: Callable[[Tensor], Any], head: nn.Module, ids: Tenso
     return functional.cross_entropy(logits.float(), labels[:, 1:][supervised])
 
 
-def train(
-    parameters: Iterable[nn.Parameter], loss: Callable[[], Tensor], steps: int, memory: PeakMemory
-) -> Measured:
+def train(parameters: Iterable[nn.Parameter], loss: Callable[[], Tensor], steps: int, memory: PeakMemory) -> Measured:
     """A plain loop of AdamW: one step that is not timed, then `steps` that are."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)

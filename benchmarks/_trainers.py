@@ -52,9 +52,7 @@ def measure_in_trainer(
         if kind == "trimtab":
             trainer: SFTTrainer = CompletionTrainer(model, arguments, dataset, tokenizer, job.rows, [ends])
         else:
-            trainer = SFTTrainer(
-                model, arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[ends]
-            )
+            trainer = SFTTrainer(model, arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[ends])
         trainer.train()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return Measured(ends.seconds, memory.mib, trained, trainer.state.log_history[0]["loss"])

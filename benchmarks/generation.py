@@ -79,10 +79,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     models: dict[str, Any] = {}
     for name in (BASE, *ADAPTED):
-        model, tokenizer = load_model(options.model, dtype=options.dtype, device="cpu")
-        if name != BASE:
-            model = IN_THE_LOOP[name].attach(model, Job(name, options.model)).eval()
-        models[name] = model
+        base, tokenizer = load_model(options.model, dtype=options.dtype, device="cpu")
+        adapted = base if name == BASE else IN_THE_LOOP[name].attach(base, Job(name, options.model))
+        models[name] = adapted.eval()
     seconds = _generation(models, options)
     evaluated = _evaluation(models[POST_BLOCK], tokenizer, options)
     results = {
@@ -109,9 +108,7 @@ def _seconds_a_token(model: Any, rows: int, prompt: int, new: int) -> float:
     times = TokenTimes()
     # As many new tokens as asked for, whatever ends a text.
     exactly = GenerationConfig(max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0)
-    model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=exactly, streamer=times
-    )
+    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=exactly, streamer=times)
     return times.seconds
 
 
@@ -135,10 +132,7 @@ def markdown(options: argparse.Namespace, seconds: Seconds, evaluated: Evaluated
     """The section of the page."""
     median = {key: statistics.median(rounds) for key, rounds in seconds.items()}
     ratio = {(rows, name): median[rows, name] / median[rows, BASE] for rows, name in median}
-    cells = [
-        [name, str(rows), f"{1000 * median[rows, name]:.1f}", f"{ratio[rows, name]:.3f}"]
-        for rows, name in median
-    ]
+    cells = [[name, str(rows), f"{1000 * median[rows, name]:.1f}", f"{ratio[rows, name]:.3f}"] for rows, name in median]
     batched, single = (statistics.median(evaluated.throughput[how]) for how in ("in batches", "one by one"))
     targets = [
         Target(f"generation: post-block / base, {rows} at a time", "<=", 1.05).row(ratio[rows, POST_BLOCK])

@@ -13,6 +13,7 @@ import argparse
 import io
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import matplotlib
 from _contestants import LORA, POST_BLOCK
@@ -60,9 +61,7 @@ def main() -> None:
     options = parsed.parse_args()
     where = machine(options.threads)
     sweeps = _sweeps(options, model_directory(options.model, options.dtype))
-    points = list(
-        dict.fromkeys(point for lines in sweeps.values() for line in lines.values() for point in line)
-    )
+    points = list(dict.fromkeys(point for lines in sweeps.values() for line in lines.values() for point in line))
     runs: dict[Job, list[Measured]] = {point: [] for point in points}
     for point in in_rotation(points, options.rounds):
         measured = run_fresh(point)
@@ -118,7 +117,7 @@ def markdown(options: argparse.Namespace, sweeps: Sweeps, found: Found) -> str:
 
 def figure(sweeps: Sweeps, found: Found) -> str:
     """Two rows (time, memory) of one panel a sweep, as SVG."""
-    style = {
+    style: Any = {
         "svg.fonttype": "none",  # text stays text: it can be read aloud and searched
         "svg.hashsalt": "growth",
         "font.size": 9.5,

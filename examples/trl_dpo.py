@@ -23,9 +23,7 @@ dataset = Dataset.from_list(
         {
             "prompt": [{"role": "user", "content": f"What is the capital of {country}?"}],
             "chosen": [{"role": "assistant", "content": capital}],
-            "rejected": [
-                {"role": "assistant", "content": f"The capital of {country} is the city of {capital}."}
-            ],
+            "rejected": [{"role": "assistant", "content": f"The capital of {country} is the city of {capital}."}],
         }
         for country, capital in CAPITALS.items()
     ]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tiny_models import steering_layers
 from torch import Tensor, nn
 
+from tiny_models import steering_layers
 from trimtab.sites import locate
 
 

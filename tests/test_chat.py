@@ -111,9 +111,7 @@ def test_a_character_is_shown_when_all_its_bytes_are_there() -> None:
     assert seen == ["a", "a", "aé", "aé!"]
 
 
-@pytest.mark.parametrize(
-    "config", [SteeringConfig(r=4, init_weights=False), LoraConfig(init_lora_weights=False)]
-)
+@pytest.mark.parametrize("config", [SteeringConfig(r=4, init_weights=False), LoraConfig(init_lora_weights=False)])
 def test_side_by_side_each_row_answers_as_it_would_alone(config: SteeringConfig | LoraConfig) -> None:
     """Two rows of one batch, of unequal length: the base's answer and the adapter's."""
     base, tokenizer = answer(speaker(), "abc\n"), byte_tokenizer()

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from tiny_directory import save_tiny_model
 from tiny_language import byte_tokenizer, tiny_model
-from trimtab.cli import main
+from trimtab.cli import loading, main
 from trimtab.cli.parser import build_parser
 from trimtab.cli.verbs import VERBS
 from trimtab.methods import METHODS
@@ -136,9 +138,7 @@ def test_the_command_line_overrides_the_recipe_and_the_recipe_the_method(run: Ru
         "learning_rate": 1e-4,
         "max_steps": 3,
     }
-    Path("recipe.yaml").write_text(
-        yaml.safe_dump({**options, "batch_size": 2, "device": "cpu", "out": "run"})
-    )
+    Path("recipe.yaml").write_text(yaml.safe_dump({**options, "batch_size": 2, "device": "cpu", "out": "run"}))
     assert run("train --config recipe.yaml --max_steps 1 --layers [0,2] --positions last_prompt") == 0
     written = recipe("run")
     assert written["method"]["name"] == "1-vec"
@@ -243,6 +243,45 @@ def test_an_adapter_that_does_not_fit_or_is_cut_off_is_refused(
     said = capsys.readouterr().err
     assert said.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("method", ["post-block", "lora"])
+def test_a_pickled_adapter_is_refused(run: Run, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    """Unpickling can run code; PEFT would do it."""
+    assert run(f"{TRAIN} --method {method} --out run") == 0
+    weights = Path("run/weights/adapter_model.safetensors")
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    assert run(f"{EVAL} --adapter run/weights --model model --task data.jsonl") == 1
+    assert "is a pickle" in capsys.readouterr().err
+
+
+def test_of_an_adapter_on_the_hub_only_safetensors_is_fetched(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository with nothing but a pickle is refused, and the pickle stays there."""
+    fetched: list[str] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        fetched.extend(allow_patterns)
+        Path("snapshot").mkdir()
+        return "snapshot"
+
+    monkeypatch.setattr(loading, "snapshot_download", download)
+    assert run(f"{EVAL} --adapter somebody/adapter --model model --task data.jsonl") == 1
+    assert "There is no adapter at snapshot" in capsys.readouterr().err
+    assert fetched == ["*.json", "*.safetensors"]
+
+
+def test_evaluations_of_adapters_from_elsewhere_do_not_collide(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two directories called weights; a result that is there is seen before a model is loaded."""
+    for name in ("a", "b"):
+        assert run(f"{TRAIN} --out {name}") == 0
+        assert run(f"{EVAL} --adapter {name}/weights --model model --task data.jsonl") == 0
+        assert Path(f"runs/{name}/weights/evaluation/jsonl-test/result.json").is_file()
+    capsys.readouterr()
+    assert run(f"{EVAL} --adapter a/weights --model ./nowhere --task data.jsonl") == 1
+    assert "holds a result" in capsys.readouterr().err
 
 
 def test_the_methods_are_listed_with_their_counts(

@@ -128,7 +128,7 @@ def test_the_page_says_what_the_table_says(page: str) -> None:
         assert all(cell in reader.text for cell in row)
     assert "<answer>2</answer>" in reader.text  # escaped in the source: text, not a tag
     assert reader.text.count("✓ right") == len(OUTCOMES)
-    assert "1,600 examples" in reader.text
+    assert "800 examples" in reader.text
     assert "torch 2.0" in reader.text
 
 
@@ -158,10 +158,7 @@ def test_every_figure_is_described_in_words(page: str) -> None:
 def test_the_bars_are_as_long_as_the_accuracies() -> None:
     """Read back from the drawing: the lengths of the bars are in the ratio of the accuracies."""
     svg = accuracy_bars(OUTCOMES).file
-    bars = [
-        re.findall(r"[ML] ([\d.]+) ", path)
-        for path in re.findall(r'<g id="patch_\d+">\s*<path d="([^"]+)"', svg)
-    ]
+    bars = [re.findall(r"[ML] ([\d.]+) ", path) for path in re.findall(r'<g id="patch_\d+">\s*<path d="([^"]+)"', svg)]
     lengths = sorted(max(map(float, xs)) - min(map(float, xs)) for xs in bars if len(xs) == 4)
     ratios = [2.5 / 51, 43 / 51]
     assert any(
@@ -217,9 +214,7 @@ def test_the_demo_runs_from_nothing_to_the_page_and_only_once(tmp_path: Path) ->
     outcomes = run_demo(settings, out, console=Console(file=screen, width=160))
     assert [row.name for row in outcomes] == ["base", "1-vec"]
     assert outcomes[1].parameters == 3 * 32  # a vector of the hidden size after each of three layers
-    assert [record["id"] for record in outcomes[0].records] == [
-        record["id"] for record in outcomes[1].records
-    ]
+    assert [record["id"] for record in outcomes[0].records] == [record["id"] for record in outcomes[1].records]
     assert "± " in screen.getvalue()
     assert RunDirectory(out / "1-vec").finished
     for name in (
@@ -250,9 +245,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
-def test_without_the_drawing_packages_nothing_is_trained(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_the_drawing_packages_nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error says what to install, before the first step."""
     monkeypatch.setattr(
         "trimtab.demo.page.importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))

@@ -64,10 +64,7 @@ def test_a_conversation_of_its_own_replaces_the_plain_text() -> None:
         {"role": "assistant", "content": "A"},
     )
     example = Example(prompt="p", completion="c", label="", id="a", messages=turns)
-    assert (
-        tokenizer.decode(encode_prompt(tokenizer, example, chat=True))
-        == f"system:S{EOS}\nuser:U{EOS}\nassistant:"
-    )
+    assert tokenizer.decode(encode_prompt(tokenizer, example, chat=True)) == f"system:S{EOS}\nuser:U{EOS}\nassistant:"
     assert tokenizer.decode(encode_example(tokenizer, example, chat=True).completion) == f"A{EOS}"
     assert tokenizer.decode(encode_prompt(tokenizer, example)) == "p"
 

@@ -62,13 +62,22 @@ def test_answers_stop_at_the_end_of_text() -> None:
     assert len(cut[0]) <= 3
 
 
-def test_the_models_own_generation_settings_do_not_change_a_score() -> None:
-    """Sampling, temperature and penalties that a model ships with are left aside."""
-    model, tokenizer = tiny_model(), byte_tokenizer()
+@pytest.mark.parametrize("steered", [False, True])
+def test_the_models_own_generation_settings_do_not_change_a_score(steered: bool) -> None:
+    """Sampling, penalties, lengths and forbidden tokens that a model ships with are left aside, and kept for others."""
+    base, tokenizer = tiny_model(), byte_tokenizer()
+    model = get_peft_model(base, SteeringConfig(r=4, init_weights=False)).eval() if steered else base
+    base.generation_config.eos_token_id = [generate_answers(model, tokenizer, PROMPTS, 12)[0][3]]
     plain = generate_answers(model, tokenizer, PROMPTS, 12)
-    for name, value in {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 3.0}.items():
-        setattr(model.generation_config, name, value)
+    assert len(plain[0]) <= 3
+    own = {"do_sample": True, "temperature": 5.0, "top_k": 3, "repetition_penalty": 3.0, "no_repeat_ngram_size": 2}
+    own |= {"suppress_tokens": sorted({answer[0] for answer in plain if answer}), "min_new_tokens": 12}
+    for name, value in own.items():
+        setattr(base.generation_config, name, value)
+    before = base.generation_config
     assert generate_answers(model, tokenizer, PROMPTS, 12) == plain
+    assert base.generation_config is before
+    assert all(getattr(before, name) == value for name, value in own.items())
 
 
 def test_the_head_never_reads_a_whole_prompt() -> None:
@@ -148,9 +157,7 @@ def test_a_prompt_longer_than_the_context_is_refused_before_work() -> None:
     """Prompt and answer together must fit; the error names the example and the lengths."""
     model = tiny_model(max_position_embeddings=12)
     model.generate = None  # nothing may be generated
-    with pytest.raises(
-        ValueError, match=r"'test:\d+' has a prompt of \d+ tokens; with 4 for the answer .* of 12"
-    ):
+    with pytest.raises(ValueError, match=r"'test:\d+' has a prompt of \d+ tokens; with 4 for the answer .* of 12"):
         evaluate(model, byte_tokenizer(), LastLetter(), progress=False)
 
 

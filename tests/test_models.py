@@ -76,6 +76,14 @@ def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nothing")
 
 
+def test_pickled_weights_are_not_read(saved: Path) -> None:
+    """Unpickling can run code; the error says what is read instead."""
+    torch.save(tiny_model().state_dict(), saved / "pytorch_model.bin")
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="only safetensors weights are read"):
+        load_model(saved, dtype="float32", device="cpu")
+
+
 def test_a_misspelt_embedded_name_gets_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that the hub does not know either."""
 

@@ -88,9 +88,7 @@ def test_packed_sequences(rows: list[Row], policy: tuple[int, int, bool]) -> Non
     first, last, generated = policy
     real, prompt, starts = masks(rows)
     wanted = torch.tensor([expected(row, first, last, generated) for row in rows])
-    assert torch.equal(
-        PositionPolicy(first=first, last=last, generated=generated).select(real, prompt, starts), wanted
-    )
+    assert torch.equal(PositionPolicy(first=first, last=last, generated=generated).select(real, prompt, starts), wanted)
 
 
 @given(rows=batches(packed=True), policy=policies)

@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_standard_error_is_the_spread_of_repeated_measurements() -> None:
     draw = random.Random(0)
     shares = [sum(draw.random() < 0.3 for _ in range(200)) / 200 for _ in range(4000)]
     assert Accuracy(60, 200).standard_error == pytest.approx(statistics.stdev(shares), rel=0.05)
+
+
+def test_a_command_holds_no_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the program's nor those of its arguments: they are as seen from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    words = [str(tmp_path / "bin/trimtab"), "train", "--out", str(tmp_path / "a b"), f"--model={tmp_path.parent / 'm'}"]
+    monkeypatch.setattr(sys, "argv", [*words, "--r=4"])
+    assert Environment.collect("cpu").command == "trimtab train --out 'a b' --model=../m --r=4"
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 0), (5, 4), (-1, 4)])
@@ -91,9 +100,7 @@ def test_git_state_is_the_commit_of_a_tracked_file_only(tmp_path: Path) -> None:
     (tmp_path / "stray.py").write_text("two")
     subprocess.run([*git, "add", "code.py"], check=True)
     subprocess.run([*git, "commit", "-qm", "first"], check=True)
-    head = subprocess.run(
-        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert _git_state(tmp_path / "code.py") == head
     assert _git_state(tmp_path / "stray.py") is None
     (tmp_path / "code.py").write_text("three")

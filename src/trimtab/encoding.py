@@ -50,9 +50,7 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example, chat: b
     if together[: len(prompt)] != prompt:
         completion = list(tokenizer(completion_text, add_special_tokens=False).input_ids)
     if not completion:
-        raise ValueError(
-            f"Example {example.id!r} has an empty completion: there is nothing to learn from it."
-        )
+        raise ValueError(f"Example {example.id!r} has an empty completion: there is nothing to learn from it.")
     return Encoded(prompt, completion)
 
 
@@ -67,9 +65,7 @@ def _in_template(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[
     prompt = str(tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True))
     whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
     if not whole.startswith(prompt):
-        raise ValueError(
-            "The chat template writes a prompt differently when its answer follows; use chat=False."
-        )
+        raise ValueError("The chat template writes a prompt differently when its answer follows; use chat=False.")
     completion = whole[len(prompt) :]
     # Many templates put a line break after the end of the turn; generation stops before it.
     ended = completion.rstrip()

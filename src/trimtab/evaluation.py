@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
+from peft import PeftModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -126,8 +128,8 @@ def generate_answers(
 ) -> list[list[int]]:
     """The tokens that `model` continues each prompt with, greedily, up to an end-of-text token.
 
-    Prompts are padded on the left, so that all answers begin at the same place. Whatever else the model's own
-    generation settings say (sampling, penalties) does not apply: it would make a score depend on them.
+    Prompts are padded on the left, so that all answers begin at the same place. Of the model's own generation
+    settings only the end-of-text tokens apply: a score must not depend on sampling, penalties or suppressed tokens.
     """
     longest = max(len(prompt) for prompt in prompts)
     pad = tokenizer.pad_token_id
@@ -137,22 +139,47 @@ def generate_answers(
     was_training = model.training
     model.eval()
     try:
-        output = model.generate(  # type: ignore[operator]
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,
-                no_repeat_ngram_size=0,
-                eos_token_id=ends,
-                pad_token_id=pad,
-            ),
-        )
+        with _no_generation_settings(model), _contiguous_head_input(model):
+            output = model.generate(  # type: ignore[operator]
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=GenerationConfig(
+                    max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
+                ),
+            )
     finally:
         model.train(was_training)
     return [_until(row, ends) for row in output[:, longest:].tolist()]
+
+
+@contextmanager
+def _no_generation_settings(model: AnyModel) -> Iterator[None]:
+    """Take the model's own generation settings away: transformers fills in from them what a call leaves open."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    # PEFT hands the settings of the PeftModel, if it was given its own, on to the base.
+    saved = [(each, each.generation_config) for each in (model, base) if "generation_config" in vars(each)]
+    try:
+        for each, _ in saved:
+            each.generation_config = GenerationConfig()  # type: ignore[assignment]
+        yield
+    finally:
+        for each, own in saved:
+            each.generation_config = own
+
+
+@contextmanager
+def _contiguous_head_input(model: AnyModel) -> Iterator[None]:
+    """Give the language-model head its hidden states in one piece.
+
+    `generate` cuts the last position out of them, and torch multiplies such a slice with a frozen weight row by row,
+    each with a copy of the weight: with SmolLM2's head 57 MB and 100 ms a row.
+    """
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _end_tokens(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

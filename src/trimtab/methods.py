@@ -78,9 +78,7 @@ class Method:
         options = dict(self.adapter)
         if self.family == "lora" and "target_modules" not in options:
             present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-            options["target_modules"] = (
-                list(LORA_PROJECTIONS) if present.issuperset(LORA_PROJECTIONS) else "all-linear"
-            )
+            options["target_modules"] = list(LORA_PROJECTIONS) if present.issuperset(LORA_PROJECTIONS) else "all-linear"
         return _CONFIGS[self.family](task_type=TaskType.CAUSAL_LM, **options)
 
     def to_dict(self) -> dict[str, Any]:

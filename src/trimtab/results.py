@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import shlex
 import subprocess
@@ -34,9 +35,7 @@ class Accuracy:
     def __post_init__(self) -> None:
         """Refuse an accuracy over nothing and a count outside 0..n."""
         if self.n < 1 or not 0 <= self.correct <= self.n:
-            raise ValueError(
-                f"An accuracy needs 0 <= correct <= n and n >= 1, got {self.correct} of {self.n}."
-            )
+            raise ValueError(f"An accuracy needs 0 <= correct <= n and n >= 1, got {self.correct} of {self.n}.")
 
     @property
     def value(self) -> float:
@@ -55,7 +54,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Environment:
-    """What produced a result: versions, machine, code and command."""
+    """What produced a result: versions, machine, code and command.
+
+    Paths in the command are relative to the working directory: a result does not tell how a disk is laid out.
+    """
 
     versions: dict[str, str | None]
     python: str
@@ -73,7 +75,7 @@ class Environment:
             platform=platform.platform(),
             device=str(device),
             git=_git_state(Path(__file__)),
-            command=shlex.join(sys.argv),
+            command=shlex.join([Path(sys.argv[0]).name, *map(_without_absolute_path, sys.argv[1:])]),
         )
 
     def save(self, path: Path) -> None:
@@ -100,9 +102,7 @@ class Record:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version, kind = content.pop("schema_version", None), content.pop("kind", None)
         if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"{path} has schema version {version}, this trimtab reads version {SCHEMA_VERSION}."
-            )
+            raise ValueError(f"{path} has schema version {version}, this trimtab reads version {SCHEMA_VERSION}.")
         if kind != cls.__name__:
             raise ValueError(f"{path} holds a record of kind {kind!r}, not {cls.__name__!r}.")
         names = {each.name for each in fields(cls)}
@@ -157,6 +157,12 @@ class EvaluationResult(Record):
     def __str__(self) -> str:
         """The task, the split and the accuracy with its error bar."""
         return f"{self.task} ({self.split}): {self.accuracy}"
+
+
+def _without_absolute_path(argument: str) -> str:
+    """`argument`, or --option=argument, with a path that is absolute made relative."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{os.path.relpath(value)}" if os.path.isabs(value) else argument
 
 
 def _version(package: str) -> str | None:

@@ -39,9 +39,7 @@ def test_derivatives_are_those_of_autograd(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_derivatives_keep_the_dtype_and_stay_finite(name: str) -> None:
     """In bfloat16, f' of numbers as large as a massive activation's is finite and stays bfloat16."""
-    derivative = ACTIVATIONS[name].derivative(
-        torch.tensor([-2.3e4, -90.0, 0.0, 90.0, 2.3e4], dtype=torch.bfloat16)
-    )
+    derivative = ACTIVATIONS[name].derivative(torch.tensor([-2.3e4, -90.0, 0.0, 90.0, 2.3e4], dtype=torch.bfloat16))
     assert derivative.dtype == torch.bfloat16
     assert derivative.isfinite().all()
 

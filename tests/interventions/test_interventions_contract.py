@@ -73,8 +73,9 @@ def test_what_an_intervention_uses_are_options() -> None:
 def test_a_fresh_one_changes_nothing(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
     """At its start the steered stream is the stream, bit for bit, at any strength and on any tokens."""
     intervention, h = build(name, options), stream(dtype)
-    for strength, tokens in product((1.0, -7.5), (None, TOKENS)):
-        assert torch.equal(intervention.steer(h, strength, tokens), h)
+    for strength, tokens, gradients in product((1.0, -7.5), (None, TOKENS), (True, False)):
+        with torch.set_grad_enabled(gradients):
+            assert torch.equal(intervention.steer(h, strength, tokens), h)
 
 
 @each_variant
@@ -111,14 +112,13 @@ def test_a_fresh_one_can_leave_its_start(name: str, options: dict[str, Any]) -> 
 @each_variant
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_the_stream_keeps_its_dtype(
-    name: str, options: dict[str, Any], dtype: torch.dtype, autocast: bool
-) -> None:
+def test_the_stream_keeps_its_dtype(name: str, options: dict[str, Any], dtype: torch.dtype, autocast: bool) -> None:
     """The result has the dtype and the shape of the stream, inside torch.autocast too."""
     intervention, h = build(name, options, init_weights=False), stream(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        for tokens in (None, TOKENS):
-            steered = intervention.steer(h, 1.0, tokens)
+        for tokens, gradients in product((None, TOKENS), (True, False)):
+            with torch.set_grad_enabled(gradients):
+                steered = intervention.steer(h, 1.0, tokens)
             assert steered.dtype == dtype
             assert steered.shape == h.shape
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trimtab.interventions.activations import ACTIVATIONS
-from trimtab.interventions.low_rank_update import EPSILON, low_rank_update
+from trimtab.interventions.low_rank_update import EPSILON, FEW_TOKENS, low_rank_update
 
 D, R = 12, 3
 ACTIVATION = {
@@ -20,6 +20,7 @@ ACTIVATION = {
     "relu": lambda y: torch.clamp(y, min=0),
     "tanh": torch.tanh,
 }
+each_grad_mode = pytest.mark.parametrize("gradients", [True, False], ids=["training", "decoding"])
 CHOICES = list(product([None, *sorted(ACTIVATIONS)], [False, True], [False, True], [False, True]))
 
 
@@ -36,11 +37,7 @@ def reference(
 ) -> Tensor:
     """h + s m (W_up f(W_down x) + b), in float64, token by token as the paper writes it."""
     h, down, up = h.double(), down.double(), up.double()
-    x = (
-        h / torch.sqrt(torch.einsum("...d,...d->...", h, h) / h.shape[-1] + EPSILON)[..., None]
-        if normalize
-        else h
-    )
+    x = h / torch.sqrt(torch.einsum("...d,...d->...", h, h) / h.shape[-1] + EPSILON)[..., None] if normalize else h
     shift = torch.einsum("dr,...r->...d", up, ACTIVATION[activation](torch.einsum("rd,...d->...r", down, x)))
     if bias is not None:
         shift = shift + bias.double()
@@ -60,23 +57,36 @@ def some_tokens(shape: tuple[int, ...] = (2, 5)) -> Tensor:
     return torch.arange(shape[0] * shape[1]).view(shape) % 3 != 1
 
 
+@each_grad_mode
 @pytest.mark.parametrize(("activation", "bias", "normalize", "masked"), CHOICES)
 def test_the_forward_pass_is_the_formula(
-    activation: str | None, bias: bool, normalize: bool, masked: bool
+    activation: str | None, bias: bool, normalize: bool, masked: bool, gradients: bool
 ) -> None:
     """Every combination of choices gives what einsum gives, to the precision of float64."""
     tensors = factors(bias)
     options = {"strength": 0.7, "activation": activation, "normalize": normalize}
     options["tokens"] = some_tokens() if masked else None
-    torch.testing.assert_close(
-        low_rank_update(*tensors, **options), reference(*tensors, **options), rtol=1e-12, atol=1e-12
-    )
+    with torch.set_grad_enabled(gradients):
+        updated = low_rank_update(*tensors, **options)
+    torch.testing.assert_close(updated, reference(*tensors, **options), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_few_tokens_as_many(dtype: torch.dtype) -> None:
+    """Decoding takes a shorter way with few tokens: the numbers are those of the long way, but for roundings."""
+    h, down, up, bias = factors(True, torch.float32, (FEW_TOKENS + 1,))
+    options = {"activation": "silu", "normalize": True, "tokens": torch.arange(FEW_TOKENS + 1) % 3 > 0}
+    h = h.to(dtype)
+    with torch.no_grad():
+        many = low_rank_update(h, down, up, bias, **options)[1:]
+        options["tokens"] = options["tokens"][1:]
+        few = low_rank_update(h[1:], down, up, bias, **options)
+    rounding = torch.finfo(dtype).eps
+    torch.testing.assert_close(few, many, rtol=8 * rounding, atol=8 * rounding)
 
 
 @pytest.mark.parametrize(("activation", "bias", "normalize", "masked"), CHOICES)
-def test_the_backward_pass_is_the_derivative(
-    activation: str | None, bias: bool, normalize: bool, masked: bool
-) -> None:
+def test_the_backward_pass_is_the_derivative(activation: str | None, bias: bool, normalize: bool, masked: bool) -> None:
     """Every combination of choices passes gradcheck in float64, for the stream and every parameter."""
     shape = (1, 3)
     tensors = [t.requires_grad_() for t in factors(bias, shape=shape) if t is not None]
@@ -134,9 +144,7 @@ def test_any_leading_dimensions(shape: tuple[int, ...]) -> None:
     """(width,), (tokens, width), (rows, tokens, width) and more are all streams."""
     h, down, up, bias = factors(True, shape=shape)
     expected = reference(h, down, up, bias, strength=1.0, tokens=None, activation="silu", normalize=True)
-    torch.testing.assert_close(
-        low_rank_update(h, down, up, bias, activation="silu", normalize=True), expected
-    )
+    torch.testing.assert_close(low_rank_update(h, down, up, bias, activation="silu", normalize=True), expected)
 
 
 def test_a_transposed_stream() -> None:
@@ -159,14 +167,16 @@ def test_the_stream_is_not_changed() -> None:
     assert result.data_ptr() != tensors[0].data_ptr()
 
 
+@each_grad_mode
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_tokens_that_are_not_selected_keep_their_bits(dtype: torch.dtype) -> None:
+def test_tokens_that_are_not_selected_keep_their_bits(dtype: torch.dtype, gradients: bool) -> None:
     """Outside the mask the result is h bit for bit, in every dtype, beside a massive activation too."""
     h, down, up, bias = factors(True, dtype, (3, 7))
     h[0, 0] *= 1000
     tokens = some_tokens((3, 7))
     for options in ({}, {"activation": "silu"}, {"normalize": True}):
-        steered = low_rank_update(h, down, up, bias, strength=3.0, tokens=tokens, **options)
+        with torch.set_grad_enabled(gradients):
+            steered = low_rank_update(h, down, up, bias, strength=3.0, tokens=tokens, **options)
         assert torch.equal(steered[~tokens], h[~tokens])
         assert not torch.isclose(steered[tokens], h[tokens]).all(-1).any()
 
@@ -177,6 +187,8 @@ def test_garbage_in_padding_stays_in_padding() -> None:
     tokens = torch.tensor([[False, True, True, True]])
     with torch.no_grad():
         h[0, 0] = 6e4 * down[0].sign()  # its product with W_down is beyond float16
+    with torch.no_grad():
+        assert torch.equal(low_rank_update(h, down, up, bias, tokens=tokens)[0, 0], h[0, 0])
     steered = low_rank_update(h, down, up, bias, tokens=tokens)
     assert torch.equal(steered[0, 0], h[0, 0])
     steered[tokens].float().sum().backward()
@@ -239,8 +251,10 @@ def test_strength_multiplies_the_shift() -> None:
         )
 
 
-def test_shapes_pass_through_the_meta_device() -> None:
+@each_grad_mode
+def test_shapes_pass_through_the_meta_device(gradients: bool) -> None:
     """Without values the result has the stream's shape and dtype, as tools that plan memory need it."""
     tensors = [t.to("meta") for t in factors(True, torch.bfloat16)]
-    steered = low_rank_update(*tensors, activation="silu", normalize=True)
+    with torch.set_grad_enabled(gradients):
+        steered = low_rank_update(*tensors, activation="silu", normalize=True)
     assert (steered.shape, steered.dtype, steered.device.type) == ((2, 5, D), torch.bfloat16, "meta")

@@ -28,18 +28,14 @@ CUSTOM_MODELS = [
     _custom("MLP low-rank, strength", "MLP", target_modules=["lin0"], strength=-0.5),
     _custom("MLP vector, a regular expression", "MLP", target_modules="lin1", **VECTOR),
     _custom("MLP vector, both layers", "MLP", target_modules=["lin0", "lin1"], **VECTOR),
-    _custom(
-        "MLP vector, saving lin1 too", "MLP", target_modules=["lin0"], modules_to_save=["lin1"], **VECTOR
-    ),
+    _custom("MLP vector, saving lin1 too", "MLP", target_modules=["lin0"], modules_to_save=["lin1"], **VECTOR),
     _custom("MLP vector, strength", "MLP", target_modules=["lin0"], strength=-0.5, **VECTOR),
     _custom("LayerNorm low-rank", "MLP_LayerNorm", target_modules=["layernorm1"]),
     _custom("LayerNorm vector", "MLP_LayerNorm", target_modules=["layernorm0", "layernorm1"], **VECTOR),
     # At strength 1 the few steps of PEFT's test move W_down by less than it can tell.
     _custom("Embedding low-rank", "EmbConv1D", target_modules=["emb"], r=3, strength=10.0),
     _custom("transformers Conv1D low-rank", "EmbConv1D", target_modules=["conv1d"], r=1),
-    _custom(
-        "Embedding and Conv1D low-rank", "EmbConv1D", target_modules=["emb", "conv1d"], r=1, strength=10.0
-    ),
+    _custom("Embedding and Conv1D low-rank", "EmbConv1D", target_modules=["emb", "conv1d"], r=1, strength=10.0),
     _custom("Embedding vector", "EmbConv1D", target_modules=["emb"], **VECTOR),
     _custom("transformers Conv1D vector", "EmbConv1D", target_modules=["conv1d"], **VECTOR),
     _custom("Linear after Conv2d low-rank", "Conv2d", target_modules=["lin0"], r=2),

@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test fails if PEFT skips it, or runs it without steering: the table is to say all that is not tested."""
+    """A test fails that skips itself, or runs without steering: the table is to say all that is not tested."""
     report = yield
     if report.skipped and pattern_to_skip(_name(item)) is None and call.excinfo is not None:
         reason = str(call.excinfo.value)

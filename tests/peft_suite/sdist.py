@@ -89,16 +89,12 @@ def download(version: str, checksum: str) -> bytes:
             str(folder),
         ]
         try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False
-            )
+            result = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
             raise SuiteUnavailable(f"pip download of peft {version} took over {error.timeout} s.") from error
         archives = list(folder.glob("*.tar.gz"))
         if result.returncode != 0 or len(archives) != 1:
-            raise SuiteUnavailable(
-                f"pip could not download the sdist of peft {version}:\n{result.stderr[-2000:]}"
-            )
+            raise SuiteUnavailable(f"pip could not download the sdist of peft {version}:\n{result.stderr[-2000:]}")
         return archives[0].read_bytes()
 
 

@@ -64,9 +64,7 @@ def test_a_vision_tower_is_not_the_decoder() -> None:
 def test_as_many_experts_as_layers(tiny: Any) -> None:
     """A list of experts inside a layer, as long as the list of layers, is not taken for it."""
     model = tiny("mixtral")
-    model.model.layers[0].mlp.more_experts = nn.ModuleList(
-        [nn.Sequential(nn.Linear(24, 24)) for _ in range(3)]
-    )
+    model.model.layers[0].mlp.more_experts = nn.ModuleList([nn.Sequential(nn.Linear(24, 24)) for _ in range(3)])
     assert decoder_layers(model)[0] == "model.layers"
 
 

@@ -23,9 +23,7 @@ def test_hosts_are_named_in_the_model_that_was_passed_in(tiny: Any) -> None:
     """The dotted names start at the module that was passed in, with its head or without."""
     model = tiny("llama")
     assert [host.module for host in locate(model, "mlp")] == [f"model.layers.{i}.mlp" for i in range(3)]
-    assert [host.module for host in locate(model.model, "heads")] == [
-        f"layers.{i}.self_attn.o_proj" for i in range(3)
-    ]
+    assert [host.module for host in locate(model.model, "heads")] == [f"layers.{i}.self_attn.o_proj" for i in range(3)]
     assert [host.module for host in locate(model, "block")] == [f"model.layers.{i}" for i in range(3)]
 
 
@@ -62,9 +60,7 @@ def test_layers_that_cannot_be_are_refused(tiny: Any, layers: list[Any], message
 
 def test_an_unknown_site_names_the_nearest(tiny: Any) -> None:
     """A misspelt site is refused, with the nearest name and all choices."""
-    with pytest.raises(
-        ValueError, match=r"Unknown site 'mlp_imput'\. Did you mean 'mlp_input'\?.*attention, block"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown site 'mlp_imput'\. Did you mean 'mlp_input'\?.*attention, block"):
         locate(tiny("llama"), "mlp_imput")
 
 
@@ -117,9 +113,7 @@ def test_a_list_that_lost_layers_is_refused(tiny: Any) -> None:
     """A model that was cut without its config is refused: the error says how many layers were expected."""
     model = tiny("llama")
     model.model.layers = model.model.layers[:2]
-    with pytest.raises(
-        ValueError, match=re.escape("Expected one list of 3 decoder layers (num_hidden_layers)")
-    ):
+    with pytest.raises(ValueError, match=re.escape("Expected one list of 3 decoder layers (num_hidden_layers)")):
         decoder_layers(model)
 
 

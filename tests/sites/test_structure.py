@@ -65,17 +65,13 @@ def test_the_check_leaves_no_trace(tiny: Any) -> None:
     state = torch.random.get_rng_state()
     family_of(model)
     assert [module.training for module in model.modules()] == flags
-    assert not any(
-        module._forward_hooks or module._forward_pre_hooks for module in decoder_layers(model)[1].modules()
-    )
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in decoder_layers(model)[1].modules())
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_no_anatomy_fits() -> None:
     """Mamba has no attention and no MLP: the error names the file to add, the modules seen, the way out."""
-    model = AutoModelForCausalLM.from_config(
-        tiny_config("mamba", vocab_size=61, hidden_size=16, num_hidden_layers=2)
-    )
+    model = AutoModelForCausalLM.from_config(tiny_config("mamba", vocab_size=61, hidden_size=16, num_hidden_layers=2))
     with pytest.raises(ValueError, match="No known anatomy fits") as caught:
         locate(model, "block")
     for part in (
@@ -105,9 +101,7 @@ def double_attention(layer: nn.Module) -> None:
 
 def unused_mlp(layer: nn.Module) -> None:
     """The layer has an MLP that is never called."""
-    layer.forward = lambda hidden_states, **kwargs: (
-        hidden_states + layer.self_attn(hidden_states, **kwargs)[0]
-    )
+    layer.forward = lambda hidden_states, **kwargs: hidden_states + layer.self_attn(hidden_states, **kwargs)[0]
 
 
 def layer_scale(layer: nn.Module) -> None:

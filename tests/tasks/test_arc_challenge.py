@@ -106,9 +106,7 @@ def test_the_hub_gives_the_same_examples(data: Path, monkeypatch: pytest.MonkeyP
         ),
     ],
 )
-def test_a_bad_row_is_named_with_its_line(
-    data: Path, tmp_path: Path, change: dict[str, object], message: str
-) -> None:
+def test_a_bad_row_is_named_with_its_line(data: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
     """A row that is no question is an error with file and line."""
     shutil.copytree(data / "arc_challenge", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "ARC-Challenge-Dev.jsonl"

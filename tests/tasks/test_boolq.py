@@ -91,9 +91,7 @@ def test_the_hub_gives_the_same_examples(data: Path, monkeypatch: pytest.MonkeyP
         assert (name, config) == ("google/boolq", None)
         assert len(revision) == 40
         files = {"train": "train.jsonl", "validation": "dev.jsonl"}
-        return {
-            split: datasets.Dataset.from_list(rows(data / "boolq" / file)) for split, file in files.items()
-        }
+        return {split: datasets.Dataset.from_list(rows(data / "boolq" / file)) for split, file in files.items()}
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     local, remote = get_task("boolq", data_dir=data / "boolq"), get_task("boolq")

@@ -126,9 +126,7 @@ def test_the_mean_length_is_that_of_the_branching_process() -> None:
     for _ in range(4):
         expected = 0.75 + 0.25 * (2 + 4.5 * expected)  # arguments uniform on 2..7
     rng = random.Random(1)
-    draws = [
-        draw_expression(rng, max_depth=5, max_args=7, min_length=0, max_length=10**9) for _ in range(20_000)
-    ]
+    draws = [draw_expression(rng, max_depth=5, max_args=7, min_length=0, max_length=10**9) for _ in range(20_000)]
     lengths = np.array([len(draw.split()) for draw in draws if draw])
     assert len(lengths) == 20_000
     assert abs(lengths.mean() - expected) < 5 * lengths.std() / math.sqrt(len(lengths))
@@ -137,13 +135,9 @@ def test_the_mean_length_is_that_of_the_branching_process() -> None:
 def test_operators_digits_and_widths_are_uniform() -> None:
     """Pearson's statistic of operators, digits and numbers of arguments is below its 99.99 % point."""
     rng = random.Random(2)
-    draws = [
-        draw_expression(rng, max_depth=2, max_args=6, min_length=1, max_length=99) for _ in range(40_000)
-    ]
+    draws = [draw_expression(rng, max_depth=2, max_args=6, min_length=1, max_length=99) for _ in range(40_000)]
     kept = [draw.split() for draw in draws if draw]
-    assert abs(len(kept) - 10_000) < 5 * math.sqrt(
-        40_000 * 0.25 * 0.75
-    )  # a root is an operator one time in four
+    assert abs(len(kept) - 10_000) < 5 * math.sqrt(40_000 * 0.25 * 0.75)  # a root is an operator one time in four
     for counts, limit in (
         (Counter(tokens[0] for tokens in kept), 21.1),  # 3 degrees of freedom
         (Counter(len(tokens) - 2 for tokens in kept), 23.5),  # 4

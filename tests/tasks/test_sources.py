@@ -49,9 +49,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, content: bytes, message: st
 
 @given(st.binary())
 @example(b'{"a": "\\ud800"}')
-def test_any_bytes_are_rows_or_a_value_error(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
+def test_any_bytes_are_rows_or_a_value_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """No file makes the reader fail in another way than with a ValueError that names the file."""
     file = tmp_path_factory.mktemp("any") / "any.jsonl"
     file.write_bytes(content)

@@ -22,18 +22,14 @@ from trimtab.tasks.stored import in_random_order, validation_from_train, without
         datasets.exceptions.DatasetGenerationError("broken"),
     ],
 )
-def test_without_the_hub_the_error_tells_of_data_dir(
-    failure: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_hub_the_error_tells_of_data_dir(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong at the hub, the error names the data set and the files that would do instead."""
 
     def unreachable(*_: object, **__: object) -> None:
         raise failure
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(
-        ConnectionError, match=r"'google/boolq'.*data_dir=<a folder with train.jsonl, dev.jsonl>"
-    ):
+    with pytest.raises(ConnectionError, match=r"'google/boolq'.*data_dir=<a folder with train.jsonl, dev.jsonl>"):
         get_task("boolq").load("test")
 
 

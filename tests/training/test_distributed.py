@@ -23,22 +23,46 @@ from test_distributed import SETTINGS
 from trimtab.training import train
 
 torch.set_num_threads(1)
-train(tiny_model(), "post-block", LastLetter(), sys.argv[1], tokenizer=byte_tokenizer(), settings=SETTINGS)
+task = LastLetter(count=int(sys.argv[2]))
+train(tiny_model(), "post-block", task, sys.argv[1], tokenizer=byte_tokenizer(), settings=SETTINGS)
 """
+
+
+def on_two_processes(folder: Path, count: int) -> RunDirectory:
+    """The run of SCRIPT on `count` examples."""
+    (folder / "script.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    here = Path(__file__).parent
+    subprocess.run(
+        [*launcher, str(folder / "script.py"), str(folder / "two"), str(count)],
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
+    )
+    return RunDirectory(folder / "two")
+
+
+@pytest.mark.slow
+def test_an_epochs_rest_is_left_out_on_two_processes(tmp_path: Path) -> None:
+    """21 examples are two batches of eight an epoch: none counts twice, and no process waits for another."""
+    two = on_two_processes(tmp_path, 21)
+    one = train(
+        tiny_model(),
+        "post-block",
+        LastLetter(count=21),
+        tmp_path / "one",
+        tokenizer=byte_tokenizer(),
+        settings=SETTINGS,
+        progress=False,
+    )
+    losses = [line["loss"] for line in two.metrics()]
+    assert len(losses) == two.result().steps == 4
+    assert losses[:2] == pytest.approx([line["loss"] for line in one.metrics()][:2], rel=1e-4)
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
     """Same global batches, so the same adapter but for the order of float32 sums (1e-4 after six steps)."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    here = Path(__file__).parent
-    subprocess.run(
-        [*launcher, str(tmp_path / "script.py"), str(tmp_path / "two")],
-        check=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
-    )
     one = train(
         tiny_model(),
         "post-block",
@@ -48,7 +72,7 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
         settings=SETTINGS,
         progress=False,
     )
-    two = RunDirectory(tmp_path / "two")
+    two = on_two_processes(tmp_path, 24)
     assert two.result().tokens == one.result().tokens
     losses = [[line["loss"] for line in run.metrics()] for run in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny_models import assert_same, draw_adapters, fingerprint, tiny_model, token_ids
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tiny_models import assert_same, draw_adapters, fingerprint, tiny_model, token_ids
 from trimtab import SteeringConfig
 
 KEY = "base_model.model.model.layers.1.steering.steering_interventions.up"

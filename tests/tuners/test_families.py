@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from steering_oracle import steered_logits
-from tiny_models import FAMILIES, draw_adapters, steering_layers, tiny_model, token_ids
 from torch.testing import assert_close
 
+from steering_oracle import steered_logits
+from tiny_models import FAMILIES, draw_adapters, steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig, strength
 from trimtab.sites import site_names
 

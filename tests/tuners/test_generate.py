@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from steering_oracle import positions_of, selected, steered_logits
-from tiny_models import draw_adapters, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import PreTrainedModel
 
+from steering_oracle import positions_of, selected, steered_logits
+from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_models import draw_adapters, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
+from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig, prompt_lengths
 
 SITES = ["block", "mlp", "mlp_input", "attention", "heads"]

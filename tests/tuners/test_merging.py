@@ -50,9 +50,7 @@ def structure(model: nn.Module) -> dict[str, Any]:
         ("llama", "attention", {"attention_bias": True}),
     ],
 )
-def test_merged_model_computes_what_the_steered_one_does(
-    name: str, site: str, changes: dict[str, Any]
-) -> None:
+def test_merged_model_computes_what_the_steered_one_does(name: str, site: str, changes: dict[str, Any]) -> None:
     """The vector in the bias does to the logits what the hook did; afterwards there is no adapter left."""
     model = steered(name, site, **changes)
     expected = logits(model)

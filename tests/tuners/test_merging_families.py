@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_models import assert_same, draw_adapters, fingerprint, steering_layers, tiny_model, token_ids
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from tiny_models import assert_same, draw_adapters, fingerprint, steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig, set_strength
 
 IDS = token_ids(2, 8)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from steering_oracle import positions_of, selected, steered_logits
-from tiny_models import draw_adapters, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
+from steering_oracle import positions_of, selected, steered_logits
+from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig, prompt_lengths
 
 SLIDING = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
@@ -160,6 +160,18 @@ def test_several_tokens_on_a_filled_cache_need_a_word() -> None:
         else:
             with pytest.raises(ValueError, match=message):
                 adapted(input_ids=IDS[:, 4:], past_key_values=cache)
+
+
+@pytest.mark.parametrize("name", ["cache", "cache_params"])
+def test_a_cache_of_another_kind(name: str) -> None:
+    """Where the cache does not say how far the text has come, as in continuous batching: an error, not a guess."""
+
+    class Paged:
+        pass
+
+    _, adapted = pair("llama", "generated")
+    with pytest.raises(ValueError, match="a Paged does not"):
+        adapted(input_ids=IDS, use_cache=False, **{name: Paged()})
 
 
 @each_policy

@@ -11,9 +11,9 @@ import pytest
 import torch
 from peft import AutoPeftModel, AutoPeftModelForCausalLM, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
-from tiny_models import draw_adapters, tiny_model, token_ids
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig, set_strength
 
 IDS = token_ids(2, 8)
@@ -191,6 +191,37 @@ def test_modules_to_save(base_folder: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "adapter")
     for loader in ("from_pretrained", "auto_causal", "transformers", "second_adapter"):
         assert torch.equal(logits(LOADERS[loader](base_folder, tmp_path / "adapter")), logits(model)), loader
+
+
+def test_a_classifier(tmp_path: Path) -> None:
+    """With a task that has a head of its own, PEFT trains and saves the head, and both come back."""
+    base = AutoModelForSequenceClassification.from_config(tiny_model("llama").config).eval()
+    base.save_pretrained(tmp_path / "base")
+    model = get_peft_model(base, SteeringConfig(r=3, task_type="SEQ_CLS")).eval()
+    draw_adapters(model)
+    with torch.no_grad():
+        model.get_base_model().score.modules_to_save["default"].weight.mul_(-3)
+    model.save_pretrained(tmp_path / "adapter")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    loaded = PeftModel.from_pretrained(again, tmp_path / "adapter")
+    assert torch.equal(loaded(input_ids=IDS).logits, model(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("name", ["steering", "up", "down", "model", "layers", "0", "input_steering"])
+@pytest.mark.parametrize("by", ["peft", "transformers"])
+@pytest.mark.filterwarnings("ignore:Adapter name")
+def test_names_that_occur_in_keys(name: str, by: str, base_folder: Path, tmp_path: Path) -> None:
+    """An adapter may be called like a part of the parameters' names, and is saved and loaded all the same."""
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), SteeringConfig(r=3), adapter_name=name)
+    draw_adapters(model)
+    model.eval().save_pretrained(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(base_folder)
+    if by == "peft":
+        loaded: Any = PeftModel.from_pretrained(base, tmp_path / name, adapter_name=name)
+    else:
+        base.load_adapter(str(tmp_path / name), adapter_name=name)
+        loaded = base
+    assert torch.equal(logits(loaded), logits(model))
 
 
 def test_two_adapters_in_one_folder(base_folder: Path, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 
+from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig, prompt_lengths, set_strength
 from trimtab.sites import locate
 
@@ -158,7 +158,9 @@ def test_a_different_adapter_for_each_row(name: str) -> None:
     assert torch.equal(logits(model), alone("a", name)), "the active adapter is as before"
 
 
-@pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}, {"cache_implementation": "static"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_beams": 3, "num_return_sequences": 2}, {"cache_implementation": "static"}]
+)
 @pytest.mark.parametrize("name", ["llama", "opt"])
 def test_generating_with_an_adapter_for_each_row(name: str, options: dict[str, Any]) -> None:
     """Greedily and with beams, each row is continued as by its adapter alone."""

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from steering_oracle import steered_logits
-from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from steering_oracle import steered_logits
+from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig, strength
 
 IDS = token_ids(2, 8)
@@ -85,7 +85,10 @@ def test_a_bfloat16_base_learns(site: str, options: dict[str, Any]) -> None:
 def test_a_bfloat16_stream_is_close_to_float64(site: str) -> None:
     """The steered logits of a bfloat16 base are about as near to float64's as the base's own are."""
     exact_base = tiny_model("llama").double()
-    model, exact = build(tiny_model("llama").to(torch.bfloat16), site=site), build(tiny_model("llama").double(), site=site)
+    model, exact = (
+        build(tiny_model("llama").to(torch.bfloat16), site=site),
+        build(tiny_model("llama").double(), site=site),
+    )
     wanted = steered_logits(exact_base, exact, EVERY_TOKEN, site=site, input_ids=IDS)
     error = (model(input_ids=IDS).logits.double() - wanted).norm() / wanted.norm()
     with model.disable_adapter(), exact.disable_adapter():

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from torch import Tensor
 from torch.testing import assert_close
 
+from tiny_models import draw_adapters, steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig, get_strengths, set_strength, strength
 
 IDS = token_ids(2, 8)

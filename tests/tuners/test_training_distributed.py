@@ -58,9 +58,7 @@ def adapter_of(mode: str, directory: Path) -> dict[str, Tensor]:
     return adapter_weights(PeftModel.from_pretrained(tiny_model(), directory / mode))
 
 
-def assert_same_training(
-    found: dict[str, Tensor], expected: dict[str, Tensor], start: dict[str, Tensor]
-) -> None:
+def assert_same_training(found: dict[str, Tensor], expected: dict[str, Tensor], start: dict[str, Tensor]) -> None:
     """Equal up to TOLERANCE of the distance that the adapter has moved."""
     moved = max((expected[name] - start[name]).abs().max().item() for name in expected)
     assert moved > 0.05

@@ -23,9 +23,7 @@ def preferences() -> Dataset:
     return Dataset.from_list(rows)
 
 
-def trainer_in(
-    directory: Path, model: nn.Module, config: SteeringConfig | None, **arguments: Any
-) -> DPOTrainer:
+def trainer_in(directory: Path, model: nn.Module, config: SteeringConfig | None, **arguments: Any) -> DPOTrainer:
     """A DPOTrainer on the preferences: batches of 4 pairs, AdamW at 1e-2."""
     settings: dict[str, Any] = {
         "max_steps": 8,

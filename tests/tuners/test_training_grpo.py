@@ -92,9 +92,7 @@ def test_grpo_raises_the_reward_and_leaves_the_base(tmp_path: Path, positions: s
 
 def test_grpo_measures_its_divergence_from_the_base(tmp_path: Path) -> None:
     """With beta > 0 the divergence is 0 for a fresh adapter (the base is the reference) and then grows."""
-    trainer = trainer_in(
-        tmp_path, ShareOfSmallIds(), policy_model(), SteeringConfig(r=4), beta=0.01, max_steps=3
-    )
+    trainer = trainer_in(tmp_path, ShareOfSmallIds(), policy_model(), SteeringConfig(r=4), beta=0.01, max_steps=3)
     trainer.train()
 
     divergences = [line["kl"] for line in trainer.state.log_history if "kl" in line]

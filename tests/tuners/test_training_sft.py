@@ -102,9 +102,7 @@ def test_a_resumed_run_has_the_numbers_of_one_that_was_not_interrupted(tmp_path:
     whole.train()
     checkpoint = tmp_path / "checkpoint-3"
     assert [file.name for file in checkpoint.glob("*.safetensors")] == ["adapter_model.safetensors"]
-    assert all(
-        "steering_interventions" in name for name in load_file(checkpoint / "adapter_model.safetensors")
-    )
+    assert all("steering_interventions" in name for name in load_file(checkpoint / "adapter_model.safetensors"))
 
     resumed = trainer_in(tmp_path, adapter_seed=7)
     resumed.train(resume_from_checkpoint=str(checkpoint))
@@ -130,9 +128,7 @@ def test_accumulated_micro_batches_equal_one_batch(tmp_path: Path) -> None:
     """Two batches of two train like one batch of four, whatever the numbers of supervised tokens."""
     plain = {"optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
     whole = trainer_in(tmp_path / "whole", **plain)
-    parts = trainer_in(
-        tmp_path / "parts", per_device_train_batch_size=2, gradient_accumulation_steps=2, **plain
-    )
+    parts = trainer_in(tmp_path / "parts", per_device_train_batch_size=2, gradient_accumulation_steps=2, **plain)
     before = adapter_weights(whole.model)
     whole.train()
     parts.train()

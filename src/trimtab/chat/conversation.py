@@ -19,9 +19,7 @@ class Conversation:
         """An empty conversation; `settings.form` must be decided (`ChatSettings.for_model`)."""
         self._tokenizer = tokenizer
         self._template = settings.form == "chat"
-        self._opening: list[dict[str, str]] = (
-            [] if settings.system is None else [_turn("system", settings.system)]
-        )
+        self._opening: list[dict[str, str]] = [] if settings.system is None else [_turn("system", settings.system)]
         self.turns: list[dict[str, str]] = []
 
     def prompt(self, text: str) -> list[int]:

@@ -105,7 +105,6 @@ def _room(model: PreTrainedModel | PeftModel, tokens: int) -> int:
         return 2**31
     if tokens >= context:
         raise ValueError(
-            f"The conversation has {tokens:,} tokens, and the model reads at most {context:,}, "
-            "its answer included."
+            f"The conversation has {tokens:,} tokens, and the model reads at most {context:,}, its answer included."
         )
     return context - tokens

@@ -41,9 +41,7 @@ class ChatSettings:
         if self.stop == "":
             raise ValueError("stop='' would end every answer before it begins.")
 
-    def for_model(
-        self, tokenizer: PreTrainedTokenizerBase, own: Form = "chat", longest: int = 256
-    ) -> ChatSettings:
+    def for_model(self, tokenizer: PreTrainedTokenizerBase, own: Form = "chat", longest: int = 256) -> ChatSettings:
         """These settings with nothing left open.
 
         Args:
@@ -61,7 +59,5 @@ class ChatSettings:
         if form == "chat" and tokenizer.chat_template is None:
             raise ValueError("The model has no chat template; choose the form plain.")
         if form == "plain" and self.system is not None:
-            raise ValueError(
-                "A system message needs the form chat; here messages go to the model as plain text."
-            )
+            raise ValueError("A system message needs the form chat; here messages go to the model as plain text.")
         return replace(self, form=form, max_new_tokens=self.max_new_tokens or longest)

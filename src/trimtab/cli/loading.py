@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from trimtab import set_strength
 from trimtab.cli.recipes import flatten
 from trimtab.models import EMBEDDED_MODEL, load_model
 from trimtab.training import RunDirectory, load_run
+from trimtab.tuners.steering.files import WEIGHTS, file_tensors
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Loaded:
     recipe: dict[str, Any]
 
 
+def recipe_of(adapter: str | None) -> dict[str, Any]:
+    """The options that a run directory was trained with; empty for anything else."""
+    run = RunDirectory(Path(adapter)) if adapter is not None else None
+    return flatten(run.recipe()) if run is not None and run.recipe_file.is_file() else {}
+
+
 def load(model: str | None, adapter: str | None, strength: float | None, options: LoadOptions) -> Loaded:
     """Load a base, put an adapter on it and turn its dial.
 
@@ -60,8 +68,8 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
         options: how the base is loaded.
 
     Raises:
-        ValueError: no such model or adapter, an adapter for another base, or a strength without a steering
-            adapter.
+        ValueError: no such model or adapter, an adapter for another base, a pickle, or a strength without a
+            steering adapter.
         FileNotFoundError: no such directory, or a run that has not finished.
     """
     settings = asdict(options)
@@ -72,19 +80,19 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
         return Loaded(base, tokenizer, model or EMBEDDED_MODEL, {})
 
     run = RunDirectory(Path(adapter))
-    recipe: dict[str, Any] = {}
-    if run.recipe_file.is_file():
-        written = run.recipe()
-        recipe = flatten(written)
-        if model is not None and written["method"]["family"] == "full":
-            raise ValueError(f"{adapter} holds a whole model, not an adapter: leave out --model.")
+    recipe = recipe_of(adapter)
+    if recipe and model is not None and run.recipe()["method"]["family"] == "full":
+        raise ValueError(f"{adapter} holds a whole model, not an adapter: leave out --model.")
     with _adapter_errors(adapter):
         if recipe and model is None:
             tuned, tokenizer = load_run(run.path, **settings)
         else:
             path = str(run.weights) if recipe else adapter
-            if not Path(path).is_dir() and path.count("/") != 1:  # the hub's names are OWNER/NAME
-                raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
+            if not Path(path).is_dir():
+                if path.count("/") != 1:  # the hub's names are OWNER/NAME
+                    raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
+                path = snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
+            file_tensors(Path(path) / WEIGHTS)  # PEFT would read a pickle too
             name = model or PeftConfig.from_pretrained(path).base_model_name_or_path
             base, tokenizer = load_model(name, **settings)
             tuned = PeftModel.from_pretrained(base, path).eval()

@@ -51,15 +51,11 @@ class MethodOptions:
         Raises:
             ValueError: an unknown name or option, or a value out of range.
         """
-        given = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name != "adapter_options"
-        }
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "adapter_options"}
         changes = {
             **(self.adapter_options or {}),
             **{key: value for key, value in given.items() if value is not None},
         }
-        if (
-            changes.get("activation") == "linear"
-        ):  # SteeringConfig calls it None, which here means "not given"
+        if changes.get("activation") == "linear":  # SteeringConfig calls it None, which here means "not given"
             changes["activation"] = None
         return get_method(name, **changes)

@@ -93,9 +93,7 @@ def call(verb: Verb, values: dict[str, Any]) -> None:
 
 def _verb_parser(verb: Verb) -> Parser:
     parser = Parser(description=_summary(verb))
-    parser.add_argument(
-        "--config", action=ActionConfigFile, help="a YAML recipe, or the recipe.yaml of a run"
-    )
+    parser.add_argument("--config", action=ActionConfigFile, help="a YAML recipe, or the recipe.yaml of a run")
     groups = _groups(verb)
     parser.add_function_arguments(verb, skip=set(groups))
     for group in groups.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from trimtab import evaluation, training
 from trimtab.chat import ChatSettings, Form, Session
-from trimtab.cli.loading import LoadOptions, load
+from trimtab.cli.loading import LoadOptions, load, recipe_of
 from trimtab.cli.method_options import MethodOptions
 from trimtab.cli.method_table import method_table
 from trimtab.cli.parser import usage_errors
@@ -92,27 +93,23 @@ def evaluate(
         task_options: the task's own, as in --task_options.data_dir data/boolq.
         options: how the base is loaded.
         out: the directory for records.jsonl and result.json; if not given, evaluation/TASK-SPLIT in the run
-            directory (with the strength, where one was given), or in runs/MODEL for a model that comes from
-            none.
+            directory (with the strength, where one was given), or in runs/PATH for a model or an adapter at PATH
+            that comes from none.
         overwrite: replace the result that is there.
     """
     with usage_errors():
         check_choice("split", split, SPLITS)
-        if task is not None:
-            get_task(task, **(task_options or {}))  # before a model is loaded
-    loaded = load(model, adapter, strength, options)
-    with usage_errors():
-        if task is None and "task" not in loaded.recipe:
+        recipe = recipe_of(adapter)
+        if task is None and not recipe:
             raise ValueError("Which task? Give --task; only a run directory knows its own.")
-        own = {} if task is not None else loaded.recipe["task_options"]
-        chosen = get_task(task or loaded.recipe["task"], **{**own, **(task_options or {})})
-    directory = (
-        Path(out)
-        if out
-        else _evaluation_directory(loaded.name, bool(loaded.recipe), chosen.name, split, strength)
-    )
+        own = {} if task is not None else recipe["task_options"]
+        chosen = get_task(task or recipe["task"], **{**own, **(task_options or {})})
+    name = adapter or model or EMBEDDED_MODEL
+    home = Path(name) if recipe else Path("runs", *_distinct_parts(name))
+    directory = Path(out) if out else _evaluation_directory(home, chosen.name, split, strength)
     if (directory / "result.json").exists() and not overwrite:
         raise FileExistsError(f"{directory} holds a result. Choose another --out, or --overwrite it.")
+    loaded = load(model, adapter, strength, options)
     result = evaluation.evaluate(
         loaded.model,
         loaded.tokenizer,
@@ -184,8 +181,17 @@ def demo(*, out: str = "runs/demo", settings: DemoSettings, overwrite: bool = Fa
     run_demo(settings, Path(out), overwrite=overwrite)
 
 
-def _evaluation_directory(name: str, of_a_run: bool, task: str, split: str, strength: float | None) -> Path:
-    home = Path(name) if of_a_run else Path("runs", Path(name).name)
+def _distinct_parts(name: str) -> tuple[str, ...]:
+    """Folder names that no other model or adapter has: its path from here, or from the root if it is elsewhere."""
+    if not Path(name).is_dir():
+        return Path(name).parts
+    path = Path(os.path.abspath(name))
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).parts
+    return path.parts[1:]
+
+
+def _evaluation_directory(home: Path, task: str, split: str, strength: float | None) -> Path:
     suffix = "" if strength is None else f"-strength-{strength:g}"
     return home / "evaluation" / f"{task}-{split}{suffix}"
 

@@ -129,9 +129,7 @@ def loss_curves(outcomes: Sequence[Outcome]) -> Drawn:
                 steps, losses = smooth(
                     [line["step"] for line in outcome.curve], [line["loss"] for line in outcome.curve]
                 )
-                axes.plot(
-                    steps, losses, color=colour_of(outcome, outcomes), linewidth=1.8, label=outcome.name
-                )
+                axes.plot(steps, losses, color=colour_of(outcome, outcomes), linewidth=1.8, label=outcome.name)
                 ends.append(f"{outcome.name} {losses[-1]:.2f}")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.01)

@@ -19,9 +19,7 @@ def require_report_packages() -> None:
     """Raise ModuleNotFoundError if what draws the page is not installed; before anything is trained."""
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(
-            f"The page needs {' and '.join(missing)}. Run: pip install 'trimtab[report]'"
-        )
+        raise ModuleNotFoundError(f"The page needs {' and '.join(missing)}. Run: pip install 'trimtab[report]'")
 
 
 def write_page(outcomes: Sequence[Outcome], settings: DemoSettings, layout: Layout) -> None:
@@ -78,9 +76,7 @@ def _rule(outcome: Outcome) -> dict[str, Any]:
     """What a method was trained with, from the recipe that its run left."""
     method = outcome.recipe["method"]
     adapter = ", ".join(f"{key} = {value}" for key, value in method["adapter"].items())
-    warmup = (
-        f", warm-up {100 * method['warmup_ratio']:g}\N{NO-BREAK SPACE}%" if method["warmup_ratio"] else ""
-    )
+    warmup = f", warm-up {100 * method['warmup_ratio']:g}\N{NO-BREAK SPACE}%" if method["warmup_ratio"] else ""
     return {
         "what": method["description"],
         "adapter": adapter or "-",

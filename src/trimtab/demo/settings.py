@@ -15,9 +15,9 @@ from trimtab.training import TrainingSettings
 BASE = "base"
 
 SOURCE = (
-    "Site, rank and the rules of learning are the paper's (arXiv 2603.00425, sections 5.1 and F.5); that "
-    "post-block reads h / rms(h) instead of h is ours; the learning rates are the best of a small grid on "
-    "validation examples, none of which is trained on or tested here."
+    "Site, rank and optimiser are the paper's (arXiv 2603.00425, sections 5.1 and F.5). That post-block reads "
+    "h / rms(h), has a bias and decays its rate are ours. The settings come from a small grid on validation examples "
+    "(benchmarks/results/demo_settings.jsonl), none of which is trained on or tested here."
 )
 """Where the settings come from, for the page."""
 
@@ -26,7 +26,7 @@ def _methods() -> dict[str, dict[str, Any]]:
     return {
         "1-vec": {"learning_rate": 5e-3},
         "post-block-normalized": {},
-        "lora": {"learning_rate": 1e-3},
+        "lora": {"learning_rate": 1e-3, "warmup_ratio": 0.05},
     }
 
 

@@ -31,9 +31,7 @@ class LowRank(Intervention):
         """Make W_down (r, d), W_up (d, r) and b (d)."""
         super().__init__(width, options)
         if not 1 <= options.rank <= width:
-            raise ValueError(
-                f"The rank r={options.rank} must lie between 1 and the width of the site, {width}."
-            )
+            raise ValueError(f"The rank r={options.rank} must lie between 1 and the width of the site, {width}.")
         get_activation(options.activation)
         self.down = nn.Parameter(torch.empty(options.rank, width))
         self.up = nn.Parameter(torch.empty(width, options.rank))

@@ -34,6 +34,9 @@ from trimtab.interventions.activations import get_activation
 EPSILON = 1e-6
 """Added to the mean square before the root, as the norms of the model families do."""
 
+FEW_TOKENS = 64
+"""Up to this many tokens without gradients, the short way is the faster one (benchmarks/generation.py)."""
+
 
 class _LowRankUpdate(torch.autograd.Function):
     @staticmethod
@@ -52,9 +55,7 @@ class _LowRankUpdate(torch.autograd.Function):
         y = h @ down_h.T
         inverse_rms = None
         if normalize:
-            norm = torch.linalg.vector_norm(
-                h, dim=-1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32)
-            )
+            norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32))
             inverse_rms = torch.rsqrt(norm.square() / h.shape[-1] + EPSILON).to(h.dtype)
             y = y * inverse_rms
         if mask is not None:
@@ -111,7 +112,8 @@ class _LowRankUpdate(torch.autograd.Function):
 def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     """No autocast on the tensor's device: the products stay in the dtype of the stream, both ways."""
     device = tensor.device.type
-    if not torch.amp.is_autocast_available(device):  # such as "meta"
+    # Entering it costs more than the update of one token; and "meta" has none to enter.
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device_type=device, enabled=False)
 
@@ -144,6 +146,41 @@ def low_rank_update(
     """
     flat = h.reshape(-1, h.shape[-1])
     mask = None if tokens is None else tokens.reshape(-1, 1)
+    if flat.shape[0] <= FEW_TOKENS and not torch.is_grad_enabled():
+        update = _update_few_tokens
+    else:
+        update = _LowRankUpdate.apply
     with _without_autocast(h):
-        updated = _LowRankUpdate.apply(flat, down, up, bias, mask, strength, activation, normalize)
+        updated = update(flat, down, up, bias, mask, strength, activation, normalize)
     return updated.view(h.shape)
+
+
+def _update_few_tokens(
+    h: Tensor,
+    down: Tensor,
+    up: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    strength: float,
+    activation: str | None,
+    normalize: bool,
+) -> Tensor:
+    """The forward formula in float32, without what a backward pass needs: for decoding, one token at a time.
+
+    A few tokens of the stream are smaller than the factors, so it is the tokens that are converted.
+    """
+    wide = torch.promote_types(h.dtype, torch.float32)
+    x = h.to(wide)
+    a = x @ down.to(wide).T
+    if normalize:
+        a = a * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
+    function = get_activation(activation)
+    if function is not None:
+        a = function.value(a)
+    if mask is not None:
+        a = a.masked_fill(~mask, 0)
+    updated = torch.addmm(x, a, up.to(wide).T, alpha=strength)
+    if bias is not None:
+        shift = strength * bias.to(wide)
+        updated = updated + (shift if mask is None else mask * shift)
+    return updated.to(h.dtype)

@@ -79,8 +79,7 @@ def family_by_structure(decoder: Decoder, layers: list[DecoderLayer], known: lis
         f"No known anatomy fits the decoder layers of {type(owner).__name__} (model_type {model_type!r}): "
         f"{type(first).__name__}({children}). Describe them in one new file, "
         f"src/trimtab/sites/families/{model_type}.py (docs/how-to/add-a-family.md), or name the modules "
-        "to be steered with target_modules. The known anatomies, and what speaks against each:\n"
-        + "\n".join(reasons)
+        "to be steered with target_modules. The known anatomies, and what speaks against each:\n" + "\n".join(reasons)
     )
 
 
@@ -114,9 +113,7 @@ def _deviation(owner: nn.Module, layers: list[DecoderLayer], family: Family) -> 
         device = next(owner.parameters()).device
         owner(input_ids=torch.arange(1, 5, device=device)[None], use_cache=False)
     except Exception as error:
-        error.add_note(
-            f"(raised while checking whether {type(owner).__name__} is built like {family.name!r})"
-        )
+        error.add_note(f"(raised while checking whether {type(owner).__name__} is built like {family.name!r})")
         raise
     finally:
         for handle in handles:

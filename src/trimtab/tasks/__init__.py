@@ -48,9 +48,7 @@ def get_task(name: str, **options: Any) -> Task:
     return table[name](**_checked(name, table[name], options))
 
 
-def _checked(
-    name: str, task: type[Task], options: dict[str, Any], given: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def _checked(name: str, task: type[Task], options: dict[str, Any], given: tuple[str, ...] = ()) -> dict[str, Any]:
     """`options` if the task's constructor has them all."""
     known = set(inspect.signature(task).parameters) - set(given)
     for option in options:

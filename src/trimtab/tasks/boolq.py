@@ -43,9 +43,7 @@ class BoolQ(StoredTask):
     def split_note(self) -> str:
         """Which of the two ways made the splits."""
         if self.data_dir is not None and self.local_file("train") is None:
-            return (
-                f"the official dev split 60:20:20 by passage, seed {SPLIT_SEED}; NOT the official test split"
-            )
+            return f"the official dev split 60:20:20 by passage, seed {SPLIT_SEED}; NOT the official test split"
         return f"the official train split 80:20 with seed {SPLIT_SEED}, test = the official dev split"
 
     def splits(self) -> Mapping[Split, Sequence[Example]]:

@@ -62,9 +62,7 @@ class ListOps(Task):
         for option in (field.name for field in fields(self)):
             value, smallest = getattr(self, option), least.get(option, 1)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-                raise ValueError(
-                    f"Task {self.name!r}: {option} must be a whole number >= {smallest}, not {value!r}."
-                )
+                raise ValueError(f"Task {self.name!r}: {option} must be a whole number >= {smallest}, not {value!r}.")
         shortest = max(self.min_length + 1, 4)  # an operator, its bracket and two digits
         if not shortest <= longest(self.max_depth, self.max_args, shortest) or self.max_length <= shortest:
             raise ValueError(f"Task {self.name!r}: there is no expression with {self._wanted}.")

@@ -53,9 +53,7 @@ class StoredTask(Task):
             otherwise = f"Without it, give data_dir=<a folder with {', '.join(self.files.values())}>."
             return read_hub(self.hub_id, self.hub_config, self.hub_revision, otherwise)
         found = {split: self.local_file(split) for split in self.files}
-        missing = [
-            self.files[split] for split, path in found.items() if not path and split not in self.optional
-        ]
+        missing = [self.files[split] for split, path in found.items() if not path and split not in self.optional]
         if missing:
             raise FileNotFoundError(
                 f"Task {self.name!r} needs {', '.join(missing)} (or with .gz) in data_dir={self.data_dir}."
@@ -105,7 +103,5 @@ def validation_from_train(rows: Sequence[T]) -> tuple[list[T], list[T]]:
     """
     from datasets import Dataset
 
-    indices = Dataset.from_dict({"row": list(range(len(rows)))}).train_test_split(
-        test_size=0.2, seed=SPLIT_SEED
-    )
+    indices = Dataset.from_dict({"row": list(range(len(rows)))}).train_test_split(test_size=0.2, seed=SPLIT_SEED)
     return [rows[i] for i in indices["train"]["row"]], [rows[i] for i in indices["test"]["row"]]

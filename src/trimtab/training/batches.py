@@ -10,6 +10,23 @@ from torch.utils.data import Sampler
 _POOL = 50  # batches among which examples are sorted: more would make batches alike in every epoch
 
 
+def used_examples(examples: int, micro_batch: int, processes: int) -> int:
+    """How many of the examples an epoch reads: with one process all, else full micro-batches for everybody.
+
+    Raises:
+        ValueError: there is not one micro-batch for each of several processes.
+    """
+    if processes == 1:
+        return examples
+    used = examples - examples % (micro_batch * processes)
+    if not used:
+        raise ValueError(
+            f"{examples} example(s) are too few for {processes} processes with micro-batches of {micro_batch}: "
+            "choose a smaller batch_size or fewer processes."
+        )
+    return used
+
+
 class LengthGroupedSampler(Sampler[int]):
     """Indices in batches of similar length, shuffled by (seed, epoch).
 

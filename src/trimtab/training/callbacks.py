@@ -33,19 +33,11 @@ class MetricsWriter(TrainerCallback):
         """Write to `path`."""
         self.path = path
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step that training starts at."""
         if state.is_world_process_zero:
-            lines = (
-                self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-            )
-            kept = (
-                line
-                for line in lines
-                if line.endswith("\n") and json.loads(line)["step"] <= state.global_step
-            )
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+            kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step)
             write_text(self.path, "".join(kept))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
@@ -66,9 +58,7 @@ class ProgressBar(TrainerCallback):
         self.title = title
         self._progress: Progress | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Show the bar, at the step that training starts at."""
         if not state.is_world_process_zero:
             return

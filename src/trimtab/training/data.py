@@ -33,8 +33,7 @@ def supervised_dataset(
         encoded = encode_example(tokenizer, example, chat)
         if context is not None and len(encoded) > context:
             raise ValueError(
-                f"Example {example.id!r} has {len(encoded):,} tokens, more than the model's context of "
-                f"{context:,}."
+                f"Example {example.id!r} has {len(encoded):,} tokens, more than the model's context of {context:,}."
             )
         labels = [IGNORED] * len(encoded.prompt) + encoded.completion
         rows.append({"input_ids": encoded.prompt + encoded.completion, "labels": labels})

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trimtab.files import write_text
 from trimtab.models import load_model
 from trimtab.results import TrainingResult
+from trimtab.tuners.steering.files import WEIGHTS, file_tensors
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ class RunDirectory:
         if not self._occupied:
             return
         if not self.recipe_file.is_file():
-            raise FileExistsError(
-                f"{self.path} holds files of something else; choose an empty output directory."
-            )
+            raise FileExistsError(f"{self.path} holds files of something else; choose an empty output directory.")
         if overwrite:
             return
         if differences := _differences(self.recipe(), _plain(recipe)):
@@ -148,16 +147,16 @@ def load_run(
 
     Raises:
         FileNotFoundError: no run directory, or one whose run has not finished.
+        ValueError: the weights are a pickle, damaged, or not finite.
     """
     run = RunDirectory(Path(path))
     recipe = run.recipe()
     if not run.finished:
-        raise FileNotFoundError(
-            f"The run in {path} has not finished. Start it again with the same recipe to resume."
-        )
+        raise FileNotFoundError(f"The run in {path} has not finished. Start it again with the same recipe to resume.")
     options: dict[str, Any] = {"dtype": dtype, "device": device, "quantization": quantization}
     if recipe["method"]["family"] == "full":
         return load_model(run.weights, **options)
+    file_tensors(run.weights / WEIGHTS)  # PEFT would read a pickle too
     model, tokenizer = load_model(recipe["model"], **options)
     return PeftModel.from_pretrained(model, str(run.weights)).eval(), tokenizer
 

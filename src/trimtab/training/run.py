@@ -7,7 +7,8 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -24,10 +25,12 @@ from trimtab.methods import Method, attach, get_method
 from trimtab.models import context_length, device_name, load_model, model_name, resolve_device
 from trimtab.results import Environment, TrainingResult
 from trimtab.tasks import Task, get_task
+from trimtab.training.batches import used_examples
 from trimtab.training.callbacks import MetricsWriter, ProgressBar
 from trimtab.training.data import supervised_dataset
 from trimtab.training.directory import RunDirectory
-from trimtab.training.settings import TrainingSettings
+from trimtab.training.restoring import restored
+from trimtab.training.settings import TrainingSettings, require_trainable_dtype
 from trimtab.training.trainer import CompletionTrainer
 
 
@@ -47,11 +50,12 @@ def train(
 
     The loss is the mean of -log p over the completions' tokens. When `out_dir` holds the same run,
     unfinished, it goes on from its last checkpoint and ends with the same numbers as if it had not been
-    interrupted.
+    interrupted. Several processes (torchrun) share each batch; of an epoch's last, smaller batch they leave out
+    what does not split into full micro-batches for all of them: no example counts twice.
 
     Args:
         model: a name or path (see `load_model`), or a model; one that is passed is a plain base again
-            afterwards, unless the method changes its weights ("sft").
+            afterwards, set up as before; "sft" leaves its weights changed, in float32.
         method: a name (see `METHODS`) or a Method.
         task: a name or a Task.
         out_dir: the run directory.
@@ -61,8 +65,11 @@ def train(
         progress: draw a progress bar.
         callbacks: further callbacks of the transformers Trainer.
 
+    A start that fails leaves `out_dir` as it was.
+
     Raises:
-        ValueError: an unknown name, a bad setting, or an example that does not fit into the model's context.
+        ValueError: an unknown name, a bad setting, a float16 model, an example that does not fit into the model's
+            context, or fewer examples than the processes need for one micro-batch each.
         FileExistsError: `out_dir` holds something else.
         OSError: too little room on the disk.
         FloatingPointError: the loss, or a trained weight, is not finite.
@@ -86,24 +93,22 @@ def train(
     examples = task.load("train", limit=settings.examples, seed=settings.data_seed)
     base, tokenizer = _base(model, tokenizer, settings)
     dataset = supervised_dataset(examples, tokenizer, context_length(base), settings.chat)
-
-    environment = Environment.collect(device_name(base))
-    state.wait_for_everyone()  # until every process has checked the directory
-    if state.is_main_process:
-        run.open(recipe, overwrite)
-        environment.save(run.environment_file)
-    state.wait_for_everyone()
-
+    used = used_examples(len(dataset), micro_batch, state.num_processes)
     half = base.dtype == torch.bfloat16
-    set_seed(settings.seed)  # the adapter's start
-    tuned = attach(base, method)
-    try:
+    with _attached(base, method, settings.seed) as tuned:
         trainable = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
         _require_room(run, trainable)
+        environment = Environment.collect(device_name(base))
+        state.wait_for_everyone()  # until every process knows that it can start
+        if state.is_main_process:
+            run.open(recipe, overwrite)
+            environment.save(run.environment_file)
+        state.wait_for_everyone()
+
         bar = ProgressBar(f"{method.label} on {task.name}")
         trainer = CompletionTrainer(
             tuned,
-            _arguments(run, method, settings, micro_batch, len(dataset), base.device, half),
+            _arguments(run, method, settings, micro_batch, used, state.num_processes, base.device, half),
             dataset,
             tokenizer,
             settings.batch_size,
@@ -135,11 +140,20 @@ def train(
             ).save(run.result_file)
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         state.wait_for_everyone()
-    finally:
-        base.__dict__.pop("forward", None)  # TRL replaces the forward of the model that it trains
-        if isinstance(tuned, PeftModel):
-            tuned.unload()
     return run
+
+
+@contextmanager
+def _attached(base: PreTrainedModel, method: Method, seed: int) -> Iterator[PreTrainedModel | PeftModel]:
+    """`base` ready to be trained by `method` within the `with` block, and a plain base after it."""
+    with restored(base):
+        set_seed(seed)  # the adapter's start
+        tuned = attach(base, method)
+        try:
+            yield tuned
+        finally:
+            if isinstance(tuned, PeftModel):
+                tuned.unload()
 
 
 def _base(
@@ -147,16 +161,13 @@ def _base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model and its tokenizer."""
     if isinstance(model, str | Path):
-        base, own = load_model(
-            model, dtype=settings.dtype, device=settings.device, quantization=settings.quantization
-        )
+        base, own = load_model(model, dtype=settings.dtype, device=settings.device, quantization=settings.quantization)
         return base, tokenizer or own
     if isinstance(model, PeftModel):
         raise ValueError("The model already carries an adapter: pass the base, model.unload().")
+    require_trainable_dtype(str(model.dtype).removeprefix("torch."))
     if tokenizer is None:
-        raise ValueError(
-            "A model that is passed as an object needs its tokenizer: train(..., tokenizer=...)."
-        )
+        raise ValueError("A model that is passed as an object needs its tokenizer: train(..., tokenizer=...).")
     return model, tokenizer
 
 
@@ -166,12 +177,13 @@ def _arguments(
     settings: TrainingSettings,
     micro_batch: int,
     examples: int,
+    processes: int,
     device: torch.device,
     half: bool,
 ) -> SFTConfig:
     """The settings in the Trainer's words."""
     steps = settings.max_steps or math.ceil(settings.epochs * math.ceil(examples / settings.batch_size))
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(run.checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -198,10 +210,18 @@ def _arguments(
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=device.type == "cuda",
+        # Otherwise accelerate fills the last batches of several processes with examples that were already seen.
+        dataloader_drop_last=processes > 1,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         router_aux_loss_coef=0.0,
     )
+    # On its own, one process would take cuda:0 and spread the batches over all GPUs (nn.DataParallel).
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    if device.type == "cuda" and processes == 1:
+        torch.cuda.set_device(device)
+        arguments._setup_devices = device  # where transformers keeps `arguments.device`
+    return arguments
 
 
 def _require_room(run: RunDirectory, trainable: int) -> None:
@@ -220,9 +240,7 @@ def _require_finite(tuned: nn.Module, method: Method) -> None:
 
 def _save(tuned: nn.Module, tokenizer: PreTrainedTokenizerBase, method: Method, run: RunDirectory) -> None:
     """Write the adapter, or after full fine-tuning the model and its tokenizer."""
-    shutil.rmtree(
-        run.weights, ignore_errors=True
-    )  # of a run that was interrupted between here and its result
+    shutil.rmtree(run.weights, ignore_errors=True)  # of a run that was interrupted between here and its result
     with new_directory(run.weights) as directory:
         tuned.save_pretrained(directory)  # type: ignore[operator]
         if method.family == "full":

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def require_trainable_dtype(dtype: str) -> None:
+    """Refuse float16: without loss scaling its gradients underflow to zero."""
+    if dtype == "float16":
+        raise ValueError("A base in float16 cannot be trained on: its gradients underflow. Choose bfloat16 or float32.")
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How long, on what and in what batches.
@@ -18,7 +24,7 @@ class TrainingSettings:
         data_seed: which examples these are.
         seed: the adapter's start and the order of the batches.
         chat: write the examples in the model's chat template (the default, plain text, is the paper's).
-        dtype: of the base model, as in `load_model`, when the model is given by name.
+        dtype: of the base model, as in `load_model` but not float16, when the model is given by name.
         device: as in `load_model`, when the model is given by name.
         quantization: as in `load_model`, when the model is given by name.
         gradient_checkpointing: trade time for memory.
@@ -55,6 +61,7 @@ class TrainingSettings:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be positive.")
+        require_trainable_dtype(self.dtype)
         for name in ("max_steps", "examples"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -59,9 +59,7 @@ def completion_loss(
         bare: the model inside the wrapper; None: `model` itself.
     """
     bare = model if bare is None else bare
-    predicts = functional.pad(
-        labels[:, 1:] != IGNORED, (0, 1)
-    )  # (rows, tokens): the next token is supervised
+    predicts = functional.pad(labels[:, 1:] != IGNORED, (0, 1))  # (rows, tokens): the next token is supervised
     targets = labels[:, 1:][labels[:, 1:] != IGNORED]  # (number of supervised,)
     prompts = (labels != IGNORED).int().argmax(dim=1)  # the first supervised token ends the prompt
     with head_only_at(bare, predicts), prompt_lengths(bare, prompts):

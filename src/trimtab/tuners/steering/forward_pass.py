@@ -84,7 +84,7 @@ def read_forward_pass(arguments: Mapping[str, Any], end: PromptEnd, training: bo
     if tokens is None:
         return None
     rows, count = tokens.shape[:2]
-    past = _cached_tokens(arguments.get("past_key_values"))
+    past = _cached_tokens(arguments)
     if end.generation is not None:
         real, prompt = _of_generation(end.generation.to(tokens.device), rows, past + count)
         return ForwardPass(real, prompt, None, past, count)
@@ -118,13 +118,19 @@ def read_forward_pass(arguments: Mapping[str, Any], end: PromptEnd, training: bo
     return ForwardPass(real, prompt, starts, past, count)
 
 
-def _cached_tokens(cache: Any) -> int:
+def _cached_tokens(arguments: Mapping[str, Any]) -> int:
+    """How many columns the cache holds.
+
+    Continuous batching (`cache`) and state-space models (`cache_params`) have caches of another kind.
+    """
+    caches = [arguments.get(name) for name in ("past_key_values", "cache", "cache_params")]
+    cache = next((cache for cache in caches if cache is not None), None)
     if cache is None:
         return 0
-    if not hasattr(cache, "get_seq_length"):
+    if not hasattr(cache, "get_seq_length") or cache is not caches[0]:
         raise ValueError(
-            f"positions other than 'all' need a cache that says how many tokens it holds; a {type(cache).__name__} "
-            "does not."
+            "positions other than 'all' need a cache that says how many tokens of each row it holds; a "
+            f"{type(cache).__name__} does not."
         )
     return int(cache.get_seq_length())
 

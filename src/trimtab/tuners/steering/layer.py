@@ -7,13 +7,13 @@ later, and hide the steered stream from `output_hidden_states`, which transforme
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from trimtab.interventions import get_intervention
+from trimtab.interventions import Intervention, get_intervention
 from trimtab.positions import PositionPolicy
 from trimtab.tuners.steering.config import SteeringConfig
 from trimtab.tuners.steering.files import INTERVENTIONS
@@ -31,6 +31,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
     """All adapters that steer one side of one host module:  h <- h + sum_i s_i * shift_i(h)."""
 
     adapter_layer_names = (INTERVENTIONS,)
+    host: nn.Module
 
     def __init__(self, host: nn.Module, side: str, context: TokenContext) -> None:
         """Attach to `host` as a child and by a hook; steers nothing before `update_layer`."""
@@ -58,6 +59,10 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         delattr(self.host, CHILD_NAME[self.side])
         for name in self.merged_adapters:
             forget(self.bias_owners[name])
+
+    def intervention(self, adapter_name: str) -> Intervention:
+        """The intervention of one adapter."""
+        return cast(Intervention, self.steering_interventions[adapter_name])
 
     def get_base_layer(self) -> nn.Module:
         """The host."""
@@ -113,9 +118,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         return steered
 
     def _steers(self, name: str) -> bool:
-        return (
-            name in self.steering_interventions and name not in self.merged_adapters and self.strengths[name] != 0.0
-        )
+        return name in self.steering_interventions and name not in self.merged_adapters and self.strengths[name] != 0.0
 
     def _steer_rows(self, h: Tensor) -> Tensor:
         steered = h
@@ -125,7 +128,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         return steered
 
     def _steer(self, name: str, h: Tensor) -> Tensor:
-        intervention = self.steering_interventions[name]
+        intervention = self.intervention(name)
         strength, multiplier = self.strengths[name], self.multipliers[name]
         tokens = self.context.selected(self.policies[name], h)
         if multiplier == 1.0:
@@ -135,7 +138,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
 
     def why_not_mergeable(self, adapter_name: str) -> str | None:
         """Why an adapter cannot become part of the base model's weights; None if it can."""
-        intervention = self.steering_interventions[adapter_name]
+        intervention = self.intervention(adapter_name)
         if intervention.constant_shift() is None:
             return f"the shift of {intervention.name!r} depends on the hidden state"
         if not self.policies[adapter_name].everything:
@@ -157,8 +160,8 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
             if reason := self.why_not_mergeable(name):
                 raise ValueError(f"Cannot merge the adapter {name!r}: {reason}.")
             owner = self.bias_owners[name]
-            shift = self.strengths[name] * self.steering_interventions[name].constant_shift().data
-            shift = shift / self.multipliers[name]
+            constant = cast(Tensor, self.intervention(name).constant_shift()).data
+            shift = self.strengths[name] * constant / self.multipliers[name]
             if safe_merge and not is_finite_with(owner, shift):
                 # PEFT's words for all its methods
                 broken = f"The adapter {name} seems to be broken"
@@ -209,7 +212,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
 
 def _steer_output(host: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     """The hook on a host's output: a tensor, or a tuple or list that begins with the hidden states."""
-    steering = host.steering
+    steering = cast(SteeringLayer, host.steering)
     if isinstance(output, Tensor):
         return steering(output)
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
@@ -219,6 +222,7 @@ def _steer_output(host: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
 
 def _steer_input(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The hook on a host's input: its first argument, or the keyword `hidden_states`."""
+    steering = cast(SteeringLayer, host.input_steering)
     if args:
-        return (host.input_steering(args[0]), *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": host.input_steering(kwargs["hidden_states"])}
+        return (steering(args[0]), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": steering(kwargs["hidden_states"])}

@@ -74,6 +74,10 @@ class SteeringModel(BaseTuner):
         layer = getattr(target, CHILD_NAME[side], None)
         if layer is None:
             layer = SteeringLayer(target, side, self._context)
+        elif not isinstance(layer, SteeringLayer):
+            raise ValueError(
+                f"Cannot steer {current_key!r}: it has something of its own that is called {CHILD_NAME[side]!r}."
+            )
         layer.update_layer(
             adapter_name,
             peft_config,
@@ -216,6 +220,7 @@ class SteeringModel(BaseTuner):
         for layer in layers:
             layer.context.detach()
             layer.detach()
+        forget_check(self.model)
         return model
 
     def _check_all_mergeable(self, adapter_names: list[str] | None) -> None:

@@ -148,7 +148,9 @@ class TokenContext:
                 function = module.__dict__.get("_gradient_checkpointing_func")
                 if function is not None:
                     self._checkpoints.append((module, function))
-                    module._gradient_checkpointing_func = partial(self._checkpoint, function, running)
+                    module._gradient_checkpointing_func = partial(  # type: ignore[assignment]
+                        self._checkpoint, function, running
+                    )
 
     def _checkpoint(
         self, function: Callable[..., Any], running: ForwardPass, run: Callable[..., Any], *args: Any, **kwargs: Any
