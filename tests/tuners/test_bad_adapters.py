@@ -226,13 +226,12 @@ def test_what_cannot_be_attached(how: str, options: dict[str, Any], message: str
     if how == "add_adapter":
         model = get_peft_model(model, SteeringConfig(r=3, positions="last_prompt"), adapter_name="first")
     before = fingerprint(model)
+    attach = {
+        "get_peft_model": lambda: get_peft_model(model, config),
+        "add_adapter": lambda: model.add_adapter("second", config),
+    }.get(how, lambda: model.add_adapter(config, "second"))
     with pytest.raises(ValueError, match=message):
-        if how == "get_peft_model":
-            get_peft_model(model, config)
-        elif how == "add_adapter":
-            model.add_adapter("second", config)
-        else:
-            model.add_adapter(config, "second")
+        attach()
     after = fingerprint(model)
     if how in ("transformers", "beside_lora"):
         # transformers notes that it has adapters before it tries

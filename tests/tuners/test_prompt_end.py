@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -332,9 +333,8 @@ class TestNothingLeaks:
         with pytest.raises(KeyError), prompt_lengths(adapted, [2, 3, 4]):
             raise KeyError
         self.same(adapted, plain)
-        with prompt_lengths(adapted, [2, 3]), pytest.raises(ValueError, match="lengths"):
+        with prompt_lengths(adapted, [2, 3]), suppress(ValueError):  # every policy but "all" raises
             adapted(input_ids=IDS)
-            raise ValueError("positions='all' needs no lengths")
         self.same(adapted, plain)
 
     def test_between_batches_of_one_shape(self, adapted: Any, plain: Tensor) -> None:

@@ -141,6 +141,6 @@ def test_a_name_that_is_taken() -> None:
     """A module that has a child called like the steering layer is refused, not overwritten."""
     network = Network()
     network.first.add_module("steering", nn.Identity())
-    with pytest.raises(ValueError, match="'first'.*something of its own that is called 'steering'"):
+    with pytest.raises(ValueError, match=r"'first'.*something of its own that is called 'steering'"):
         get_peft_model(network, SteeringConfig(r=2, target_modules=["second", "first"]))
     assert steering_layers(network) == []

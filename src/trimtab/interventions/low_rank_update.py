@@ -146,10 +146,8 @@ def low_rank_update(
     """
     flat = h.reshape(-1, h.shape[-1])
     mask = None if tokens is None else tokens.reshape(-1, 1)
-    if flat.shape[0] <= FEW_TOKENS and not torch.is_grad_enabled():
-        update = _update_few_tokens
-    else:
-        update = _LowRankUpdate.apply
+    short = flat.shape[0] <= FEW_TOKENS and not torch.is_grad_enabled()
+    update = _update_few_tokens if short else _LowRankUpdate.apply
     with _without_autocast(h):
         updated = update(flat, down, up, bias, mask, strength, activation, normalize)
     return updated.view(h.shape)

@@ -18,7 +18,7 @@ class Attachment:
         """Remember what adding an adapter changes."""
         self._model = model
         self._trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        self._active = {
+        self._active: dict[nn.Module, list[str]] = {
             module: list(module.active_adapters)
             for module in model.modules()
             if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)

@@ -127,12 +127,12 @@ def _cached_tokens(arguments: Mapping[str, Any]) -> int:
     cache = next((cache for cache in caches if cache is not None), None)
     if cache is None:
         return 0
-    if not hasattr(cache, "get_seq_length") or cache is not caches[0]:
+    if cache is not caches[0] or not callable(length := getattr(cache, "get_seq_length", None)):
         raise ValueError(
             "positions other than 'all' need a cache that says how many tokens of each row it holds; a "
             f"{type(cache).__name__} does not."
         )
-    return int(cache.get_seq_length())
+    return int(length())
 
 
 def _of_generation(given: Tensor, rows: int, seen: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
@@ -153,7 +154,7 @@ class SteeringModel(BaseTuner):
         check_keys("The state dict", without_prefix(found), cls._expected(model, adapter_name))
         for name, tensor in state_dict.items():
             check_finite("The state dict", name, tensor)
-        forget_check(model.get_base_model() if hasattr(model, "get_base_model") else model)
+        forget_check(model.get_base_model() if isinstance(model, PeftModel) else model)
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     @contextmanager
@@ -243,7 +244,7 @@ def _pass_adapter_names(
 def _base_facts(model: nn.Module) -> dict[str, Any]:
     """What of a transformers model an adapter depends on; empty for other networks."""
     config = getattr(model, "config", None)
-    if not hasattr(config, "get_text_config"):
+    if config is None or not hasattr(config, "get_text_config"):
         return {}
     text = config.get_text_config()
     names = ("model_type", "hidden_size", "num_hidden_layers")
