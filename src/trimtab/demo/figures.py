@@ -104,14 +104,15 @@ def accuracy_against_parameters(outcomes: Sequence[Outcome]) -> Drawn:
             )
             axes.annotate(
                 outcome.name,
-                (outcome.parameters, outcome.percent),
-                xytext=(10, 0),
+                (outcome.parameters, outcome.percent - outcome.percent_error),
+                xytext=(0, -6),
                 textcoords="offset points",
-                va="center",
+                ha="center",
+                va="top",
             )
         counts = [outcome.parameters for outcome in trained]
         axes.set_xscale("log")
-        axes.set_xlim(min(counts) / 3, max(counts) * 10)  # room for a name at the right
+        axes.set_xlim(min(counts) / 5, max(counts) * 5)  # room for the names
         axes.set_ylim(0, _upper(outcomes) * 1.1)
         axes.set_xlabel("trained parameters")
         axes.set_ylabel("accuracy, %")
