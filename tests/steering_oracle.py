@@ -9,10 +9,28 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from tiny_models import steering_layers
+from tiny_models import draw_adapters, steering_layers, tiny_model
+from trimtab import SteeringConfig
 from trimtab.sites import locate
+
+SLIDING = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+MODELS: dict[str, dict[str, Any]] = {"llama": {}, "gpt2": {}, "gemma3_text": SLIDING, "mixtral": {}}
+"""Families that differ in what matters for caches: rotary and learnt positions, windows, experts."""
+
+POLICIES = ["all", "last_prompt", "first_last(2,1)", "generated"]
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def base_and_adapted(name: str, policy: str, site: str = "block") -> tuple[PreTrainedModel, Any]:
+    """A base model and a copy of it with a random linear adapter."""
+    config = SteeringConfig(r=3, site=site, positions=policy, task_type="CAUSAL_LM")
+    adapted = get_peft_model(tiny_model(name, **MODELS.get(name, {})), config)
+    draw_adapters(adapted)
+    return tiny_model(name, **MODELS.get(name, {})), adapted.eval()
 
 
 def selected(policy: str, prompt: int, left: int, columns: int, right: int = 0) -> list[bool]:

@@ -27,7 +27,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_there_are_recipes() -> None:
     """An empty folder would pass every other test here."""
-    assert {"smol-listops-post-block", "smol-listops-1-vec", "smol-listops-lora"} <= {path.stem for path in RECIPES}
+    assert {"smol-listops-post-block-normalized", "smol-listops-1-vec", "smol-listops-lora"} <= {
+        path.stem for path in RECIPES
+    }
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

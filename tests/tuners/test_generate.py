@@ -9,39 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from peft import get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import PreTrainedModel
 
-from steering_oracle import positions_of, selected, steered_logits
+from steering_oracle import MODELS, POLICIES, TOLERANCE, base_and_adapted, positions_of, selected, steered_logits
 from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig
 
-MODELS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "gpt2": {},
-    "gemma3_text": {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
-    "mixtral": {},
-}
-POLICIES = ["all", "last_prompt", "first_last(2,1)", "generated"]
 PROMPTS = [5, 8, 3]
 WIDTH, NEW = max(PROMPTS), 5
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 IDS = token_ids(3, WIDTH)
 LEFT_MASK = torch.tensor([[0] * (WIDTH - n) + [1] * n for n in PROMPTS])
 RIGHT_MASK = LEFT_MASK.flip(1)
 
 each_model = pytest.mark.parametrize("name", MODELS)
 each_policy = pytest.mark.parametrize("policy", POLICIES)
-
-
-def pair(name: str, policy: str, site: str = "block") -> tuple[PreTrainedModel, Any]:
-    """The base and a copy of it with a random adapter."""
-    config = SteeringConfig(r=3, site=site, positions=policy, task_type="CAUSAL_LM")
-    adapted = get_peft_model(tiny_model(name, **MODELS[name]), config)
-    draw_adapters(adapted)
-    return tiny_model(name, **MODELS[name]), adapted.eval()
 
 
 def generate(model: Any, **options: Any) -> Any:
@@ -103,7 +86,7 @@ def check(
 )
 def test_left_padded_prompts(name: str, policy: str, options: dict[str, Any]) -> None:
     """A batch of prompts of unequal length, padded on the left, by every kind of cache and by sampling."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     check(base, adapted, policy, generate(adapted, input_ids=IDS, attention_mask=LEFT_MASK, **options))
 
 
@@ -112,7 +95,7 @@ def test_left_padded_prompts(name: str, policy: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize("cache", [None, "static"])
 def test_right_padded_prompts(name: str, policy: str, cache: str | None) -> None:
     """Padding on the right, which transformers allows with a warning, is no token either."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     seen: list[Tensor] = []
     # transformers counts on from the padding's position, so the reference takes the positions from there.
     adapted.get_base_model().register_forward_pre_hook(
@@ -128,7 +111,7 @@ def test_right_padded_prompts(name: str, policy: str, cache: str | None) -> None
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_beams(name: str, policy: str, use_cache: bool) -> None:
     """The score of each returned beam is the sum of its tokens' log-probabilities under steering by hand."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     result = generate(
         adapted, input_ids=IDS, attention_mask=LEFT_MASK, num_beams=3, num_return_sequences=2, use_cache=use_cache
     )
@@ -151,7 +134,7 @@ def test_beams(name: str, policy: str, use_cache: bool) -> None:
 @each_policy
 def test_one_by_one_as_in_a_batch(name: str, policy: str) -> None:
     """Each prompt alone, without padding, gives the logits that it gives in a padded batch."""
-    _, adapted = pair(name, policy)
+    _, adapted = base_and_adapted(name, policy)
     together = generate(adapted, input_ids=IDS, attention_mask=LEFT_MASK)
     for row, length in enumerate(PROMPTS):
         alone = generate(adapted, input_ids=IDS[row : row + 1, WIDTH - length :])
@@ -163,7 +146,7 @@ def test_one_by_one_as_in_a_batch(name: str, policy: str) -> None:
 @each_policy
 def test_embeddings_in_place_of_ids(name: str, policy: str) -> None:
     """inputs_embeds gives what the ids of the same embeddings give."""
-    _, adapted = pair(name, policy)
+    _, adapted = base_and_adapted(name, policy)
     embeds = adapted.get_base_model().get_input_embeddings()(IDS).detach()
     by_ids = generate(adapted, input_ids=IDS, attention_mask=LEFT_MASK)
     by_embeds = generate(adapted, inputs_embeds=embeds, attention_mask=LEFT_MASK)
@@ -176,8 +159,7 @@ def test_embeddings_in_place_of_ids(name: str, policy: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "opt"])
 def test_sites_inside_the_layer(name: str, site: str, policy: str) -> None:
     """Inside the layer as after it; OPT flattens rows and columns there."""
-    MODELS.setdefault("opt", {})
-    base, adapted = pair(name, policy, site)
+    base, adapted = base_and_adapted(name, policy, site)
     check(base, adapted, policy, generate(adapted, input_ids=IDS, attention_mask=LEFT_MASK), site=site)
 
 
@@ -196,7 +178,7 @@ def test_transformers_own_adapters(name: str, policy: str) -> None:
 @pytest.mark.parametrize("how", ["keyword", "positional", "inputs", "config"])
 def test_ways_to_pass_the_prompt(how: str, policy: str) -> None:
     """input_ids by keyword, by position or as `inputs`; padding that transformers infers from the pad token."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     model, ids = adapted.get_base_model(), IDS * LEFT_MASK
     settings = {"return_dict_in_generate": True, "output_logits": True, "max_new_tokens": NEW, "do_sample": False}
     settings |= {"eos_token_id": None, "pad_token_id": 0}
@@ -215,7 +197,7 @@ def test_ways_to_pass_the_prompt(how: str, policy: str) -> None:
 @each_policy
 def test_a_pad_token_that_is_the_end_token_is_text(policy: str) -> None:
     """Without a mask, a pad token that could be the end of a text is a token, as transformers takes it."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     ids = IDS * LEFT_MASK
     result = generate(adapted, input_ids=ids, eos_token_id=0, pad_token_id=0, min_new_tokens=NEW)
     raw = torch.stack(result.logits, 1)
@@ -227,7 +209,7 @@ def test_a_pad_token_that_is_the_end_token_is_text(policy: str) -> None:
 @each_policy
 def test_a_second_turn_on_the_first_turns_cache(policy: str) -> None:
     """A further `generate` on the cache of the one before: its whole input is prompt, the rest was computed then."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     first = generate(adapted, input_ids=IDS, attention_mask=LEFT_MASK)
     more = token_ids(3, 4, seed=5)
     ids = torch.cat([first.sequences, more], 1)
@@ -255,7 +237,7 @@ def test_a_second_turn_on_the_first_turns_cache(policy: str) -> None:
 @each_policy
 def test_assisted_decoding(policy: str) -> None:
     """Several candidate tokens at a time (prompt look-up) are judged like one at a time."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     ids = torch.tensor([[7, 9, 11, 7, 9, 11, 7, 9]])
     plain = generate(adapted, input_ids=ids)
     assisted = generate(adapted, input_ids=ids, prompt_lookup_num_tokens=3)

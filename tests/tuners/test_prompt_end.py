@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,29 +9,18 @@ import torch
 from peft import get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
-from transformers import DynamicCache, PreTrainedModel, StaticCache
+from transformers import DynamicCache, StaticCache
 
-from steering_oracle import positions_of, selected, steered_logits
+from steering_oracle import MODELS, POLICIES, TOLERANCE, base_and_adapted, positions_of, selected, steered_logits
 from tiny_models import draw_adapters, tiny_model, token_ids
 from trimtab import SteeringConfig, prompt_lengths
 
-SLIDING = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
-MODELS: dict[str, dict[str, Any]] = {"llama": {}, "gpt2": {}, "gemma3_text": SLIDING, "mixtral": {}}
-POLICIES = ["all", "last_prompt", "first_last(2,1)", "generated"]
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 LENGTHS, COLUMNS = [6, 9, 4], 12
 IDS = token_ids(3, COLUMNS)
 
 each_model = pytest.mark.parametrize("name", MODELS)
 each_policy = pytest.mark.parametrize("policy", POLICIES)
 each_padding = pytest.mark.parametrize("side", ["left", "right"])
-
-
-def pair(name: str, policy: str) -> tuple[PreTrainedModel, Any]:
-    """The base and a copy of it with a random adapter."""
-    adapted = get_peft_model(tiny_model(name, **MODELS[name]), SteeringConfig(r=3, positions=policy))
-    draw_adapters(adapted)
-    return tiny_model(name, **MODELS[name]), adapted.eval()
 
 
 def padded(side: str, counts: list[int]) -> Tensor:
@@ -66,7 +54,7 @@ def by_hand(policy: str, side: str) -> Tensor:
 @pytest.mark.parametrize("told", ["labels", "lengths", "both"])
 def test_a_prompt_and_its_answer(name: str, policy: str, side: str, told: str) -> None:
     """Labels, or lengths, or lengths against labels that say less: the tokens of the definition are steered."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     inputs, lengths, labels = batch(side)
     wanted = steered_logits(base, adapted, by_hand(policy, side), **inputs)
     if told == "labels":
@@ -84,7 +72,7 @@ def test_a_prompt_and_its_answer(name: str, policy: str, side: str, told: str) -
 @each_policy
 def test_labels_by_position(policy: str) -> None:
     """The model finds labels among positional arguments too."""
-    _, adapted = pair("llama", policy)
+    _, adapted = base_and_adapted("llama", policy)
     inputs, _, labels = batch("left")
     model = adapted.get_base_model()
     plain = model(**inputs, labels=labels).logits
@@ -94,7 +82,7 @@ def test_labels_by_position(policy: str) -> None:
 @each_policy
 def test_the_backbone_alone(policy: str) -> None:
     """Called without the head, the backbone gives the hidden states that it gives inside the model."""
-    _, adapted = pair("llama", policy)
+    _, adapted = base_and_adapted("llama", policy)
     inputs, lengths, _ = batch("left")
     model = adapted.get_base_model()
     with prompt_lengths(adapted, lengths):
@@ -107,7 +95,7 @@ def test_the_backbone_alone(policy: str) -> None:
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_an_own_loop(name: str, policy: str, kind: str) -> None:
     """Prefill and then one token at a time, in a loop of the user's own with nothing said: prompt, then generated."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     mask = padded("left", [length + 3 for length in LENGTHS])
     config = adapted.get_base_model().config
     cache = DynamicCache(config=config) if kind == "dynamic" else StaticCache(config=config, max_cache_len=COLUMNS)
@@ -131,7 +119,7 @@ def test_an_own_loop(name: str, policy: str, kind: str) -> None:
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 def test_a_prompt_in_chunks(name: str, policy: str, chunk: int) -> None:
     """A prompt fed piece by piece, inside prompt_lengths: its last token is the prompt's, not a piece's."""
-    base, adapted = pair(name, policy)
+    base, adapted = base_and_adapted(name, policy)
     mask = padded("left", [length + 3 for length in LENGTHS])
     cache, logits = DynamicCache(config=adapted.get_base_model().config), []
     with prompt_lengths(adapted, LENGTHS):
@@ -153,7 +141,7 @@ def test_a_prompt_in_chunks(name: str, policy: str, chunk: int) -> None:
 def test_several_tokens_on_a_filled_cache_need_a_word() -> None:
     """Outside generate and prompt_lengths they may be prompt or answer: an error, not a guess. Not for `all`."""
     for policy, message in (("generated", "prompt_lengths"), ("all", None)):
-        _, adapted = pair("llama", policy)
+        _, adapted = base_and_adapted("llama", policy)
         cache = DynamicCache(config=adapted.get_base_model().config)
         adapted(input_ids=IDS[:, :4], past_key_values=cache)
         if message is None:
@@ -170,7 +158,7 @@ def test_a_cache_of_another_kind(name: str) -> None:
     class Paged:
         pass
 
-    _, adapted = pair("llama", "generated")
+    _, adapted = base_and_adapted("llama", "generated")
     with pytest.raises(ValueError, match="a Paged does not"):
         adapted(input_ids=IDS, use_cache=False, **{name: Paged()})
 
@@ -178,7 +166,7 @@ def test_a_cache_of_another_kind(name: str) -> None:
 @each_policy
 def test_labels_on_a_filled_cache(policy: str) -> None:
     """What the cache holds is prompt, and the labels say how much of the rest is."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     cache = DynamicCache(config=adapted.get_base_model().config)
     adapted(input_ids=IDS[:, :4], past_key_values=cache)
     if policy in ("last_prompt", "first_last(2,1)"):
@@ -194,7 +182,7 @@ def test_labels_on_a_filled_cache(policy: str) -> None:
 @pytest.mark.parametrize("policy", POLICIES[1:])
 def test_training_without_a_word_is_an_error(policy: str) -> None:
     """With gradients, a guess would be learnt from: the error says what to pass. Without gradients all is prompt."""
-    base, adapted = pair("llama", policy)
+    base, adapted = base_and_adapted("llama", policy)
     adapted.train()
     with pytest.raises(ValueError, match=r"pass labels to the model, or call it inside trimtab\.prompt_lengths"):
         adapted(input_ids=IDS)
@@ -218,141 +206,26 @@ def test_classes_are_labels_of_the_whole_text(policy: str) -> None:
     assert_close(training.logits, adapted.eval()(input_ids=IDS).logits)
 
 
-PACKED = [(4, 2), (1, 3), (5, 1)]
-
-
-@pytest.mark.parametrize("name", ["llama", "gemma3_text", "mixtral"])
-@each_policy
-@pytest.mark.parametrize("told", ["labels", "lengths"])
-def test_packed_sequences(name: str, policy: str, told: str) -> None:
-    """Each sequence of a packed row gives the logits that it gives alone."""
-    _, adapted = pair(name, policy)
-    lengths = [prompt for prompt, _ in PACKED]
-    pieces = token_ids(1, sum(map(sum, PACKED))).split([sum(counts) for counts in PACKED], 1)
-    labels = [torch.where(torch.arange(p.shape[1]) >= n, p, -100) for p, n in zip(pieces, lengths, strict=True)]
-    positions = torch.cat([torch.arange(piece.shape[1]) for piece in pieces])[None]
-    # With a cache, transformers takes no account of where sequences begin.
-    packed = {"input_ids": torch.cat(pieces, 1), "position_ids": positions, "use_cache": False}
-    if told == "labels":
-        together = adapted(**packed, labels=torch.cat(labels, 1)).logits
-        alone = [adapted(input_ids=p, labels=y).logits for p, y in zip(pieces, labels, strict=True)]
-    else:
-        with prompt_lengths(adapted, lengths):
-            together = adapted(**packed).logits
-        alone = []
-        for piece, length in zip(pieces, lengths, strict=True):
-            with prompt_lengths(adapted, [length]):
-                alone.append(adapted(input_ids=piece).logits)
-    assert_close(together, torch.cat(alone, 1), **TOLERANCE)
-
-
 @pytest.mark.parametrize(("lengths", "message"), [([3, 4], "2 lengths for 3 rows"), ([3], "1 lengths for 3 rows")])
 def test_as_many_lengths_as_rows(lengths: list[int], message: str) -> None:
     """A wrong number of lengths is an error that says both numbers; one is not spread over all rows."""
-    _, adapted = pair("llama", "last_prompt")
+    _, adapted = base_and_adapted("llama", "last_prompt")
     with prompt_lengths(adapted, lengths), pytest.raises(ValueError, match=message):
         adapted(input_ids=IDS)
-
-
-def test_as_many_lengths_as_packed_sequences() -> None:
-    """In a packed row each sequence needs its length."""
-    _, adapted = pair("llama", "last_prompt")
-    positions = torch.tensor([[0, 1, 2, 0, 1, 0, 1, 2, 3, 4, 5, 6]])
-    with prompt_lengths(adapted, [2]), pytest.raises(ValueError, match="1 lengths for 3 packed sequences"):
-        adapted(input_ids=IDS[:1], position_ids=positions)
 
 
 @pytest.mark.parametrize("lengths", [[-1, 2, 2], [1.5, 2, 2], [[1], [2], [3]]])
 def test_lengths_are_whole_numbers(lengths: Any) -> None:
     """Negative lengths, fractions and tables are refused before the model runs."""
-    _, adapted = pair("llama", "last_prompt")
+    _, adapted = base_and_adapted("llama", "last_prompt")
     with pytest.raises(ValueError, match="prompt_lengths"), prompt_lengths(adapted, lengths):
         pass
 
 
 def test_lengths_without_such_adapters_are_ignored() -> None:
     """With positions='all', or on a model without adapters, prompt_lengths changes nothing."""
-    base, adapted = pair("llama", "all")
+    base, adapted = base_and_adapted("llama", "all")
     for model in (base, adapted):
         plain = model(input_ids=IDS).logits
         with prompt_lengths(model, [1]):
             assert torch.equal(model(input_ids=IDS).logits, plain)
-
-
-class TestNothingLeaks:
-    """What one call was told, the next one does not know, whatever ended the first."""
-
-    @pytest.fixture(params=POLICIES)
-    def adapted(self, request: pytest.FixtureRequest) -> Any:
-        return pair("llama", request.param)[1]
-
-    @pytest.fixture
-    def plain(self, adapted: Any) -> Tensor:
-        return adapted(input_ids=IDS).logits
-
-    def same(self, adapted: Any, plain: Tensor) -> None:
-        assert torch.equal(adapted(input_ids=IDS).logits, plain)
-
-    def test_after_labels(self, adapted: Any, plain: Tensor) -> None:
-        """Labels are forgotten with the call they were passed to."""
-        adapted(input_ids=IDS, labels=torch.where(torch.arange(COLUMNS) > 3, IDS, -100))
-        self.same(adapted, plain)
-
-    def test_after_a_failed_call(self, adapted: Any, plain: Tensor) -> None:
-        """So they are if the call fails, before the backbone, inside it or behind it."""
-        labels = torch.where(torch.arange(COLUMNS) > 3, IDS, -100)
-        with pytest.raises((IndexError, ValueError)):
-            adapted(input_ids=IDS + 10_000, labels=labels)
-        with pytest.raises((IndexError, RuntimeError)):
-            adapted(input_ids=IDS, labels=torch.where(labels > 0, labels + 10_000, labels))
-        with pytest.raises(ValueError, match="input_ids"):
-            adapted(labels=labels)
-        self.same(adapted, plain)
-
-    def test_after_generate(self, adapted: Any, plain: Tensor) -> None:
-        """The prompt of a `generate` is forgotten, also when it fails on the way."""
-        adapted.generate(input_ids=IDS[:, :4], max_new_tokens=2)
-        self.same(adapted, plain)
-
-        def fail(ids: Tensor, scores: Tensor) -> Tensor:
-            raise KeyError("on the way")
-
-        with pytest.raises(KeyError, match="on the way"):
-            adapted.generate(input_ids=IDS[:, :4], max_new_tokens=2, logits_processor=[fail])
-        self.same(adapted, plain)
-
-    def test_after_prompt_lengths(self, adapted: Any, plain: Tensor) -> None:
-        """Lengths end with their block, and an inner block gives way to the outer one again."""
-        with prompt_lengths(adapted, [2, 3, 4]):
-            outer = adapted(input_ids=IDS).logits
-            with prompt_lengths(adapted, [5, 5, 5]):
-                adapted(input_ids=IDS)
-            self.same(adapted, outer)
-            adapted.generate(input_ids=IDS[:, :4], max_new_tokens=2)
-            self.same(adapted, outer)
-        with pytest.raises(KeyError), prompt_lengths(adapted, [2, 3, 4]):
-            raise KeyError
-        self.same(adapted, plain)
-        with prompt_lengths(adapted, [2, 3]), suppress(ValueError):  # every policy but "all" raises
-            adapted(input_ids=IDS)
-        self.same(adapted, plain)
-
-    def test_between_batches_of_one_shape(self, adapted: Any, plain: Tensor) -> None:
-        """The masks of a batch are not those of the next, though their shapes agree."""
-        first, _, labels = batch("left")
-        other = {**first, "attention_mask": padded("left", [3, 12, 12])}
-        alone = adapted(**first, labels=labels).logits
-        adapted(**other, labels=torch.where(torch.arange(COLUMNS) > 10, IDS, -100))
-        assert torch.equal(adapted(**first, labels=labels).logits, alone)
-
-    def test_a_layer_alone_has_no_tokens(self, adapted: Any, plain: Tensor) -> None:
-        """A decoder layer called by itself after a call is not given the masks of that call."""
-        model = adapted.get_base_model()
-        layer = model.model.layers[0]
-        h = torch.randn(3, COLUMNS, 24)
-        rotary = model.model.rotary_emb(h, torch.arange(COLUMNS)[None])
-        if adapted.peft_config["default"].positions == "all":
-            layer(h, position_embeddings=rotary)
-        else:
-            with pytest.raises(RuntimeError, match="input_ids or inputs_embeds"):
-                layer(h, position_embeddings=rotary)

@@ -1,17 +1,38 @@
-"""What a steering layer must know of its host module: the width of the steered tensor, and a bias it ends in."""
+"""What steering must know of a model and of a host module in it: its sizes, its doors, a bias that it ends in."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from trimtab.sites import locate
+from trimtab.sites import decoder_layers, locate
 from trimtab.sites.base import Host
 
 WIDTH_ATTRIBUTES = ("out_features", "nf", "embedding_dim", "hidden_size", "embed_dim")
 """Where modules of torch and transformers say how wide their output is."""
 
 ADDING_THEIR_BIAS_LAST = (nn.Linear, Conv1D, nn.LayerNorm)
+
+
+def base_facts(model: nn.Module) -> dict[str, Any]:
+    """What of a transformers model an adapter depends on; empty for other networks."""
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "get_text_config"):
+        return {}
+    text = config.get_text_config()
+    names = ("model_type", "hidden_size", "num_hidden_layers")
+    return {name: getattr(text, name) for name in names if hasattr(text, name)}
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """The module that is called with ids, mask and cache: the parent of the decoder layers, or the model."""
+    try:
+        name, _ = decoder_layers(model)
+    except ValueError:
+        return model
+    return model.get_submodule(name.rpartition(".")[0])
 
 
 def output_width(module: nn.Module, name: str) -> int:

@@ -12,12 +12,12 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from trimtab.sites import decoder_layers, locate
+from trimtab.sites import locate
 from trimtab.sites.base import Host
 from trimtab.tuners.steering.attachment import Attachment
 from trimtab.tuners.steering.config import SteeringConfig
 from trimtab.tuners.steering.files import INTERVENTIONS, check_finite, check_keys, saved_beside, without_prefix
-from trimtab.tuners.steering.hosts import bias_owner, output_width
+from trimtab.tuners.steering.hosts import backbone, base_facts, bias_owner, output_width
 from trimtab.tuners.steering.layer import BASE_ROW, CHILD_NAME, SteeringLayer
 from trimtab.tuners.steering.loading import check_on_load, forget_check
 from trimtab.tuners.steering.tokens import TokenContext
@@ -40,7 +40,7 @@ class SteeringModel(BaseTuner):
 
     def _prepare_model(self, peft_config: SteeringConfig, model: nn.Module) -> None:
         """Find the hosts, and refuse an adapter that was saved for another base, before anything is changed."""
-        base = _base_facts(model)
+        base = base_facts(model)
         saved = getattr(peft_config, "_saved_base", None)
         for fact, value in (saved or {}).items():
             if base.get(fact) != value:
@@ -122,7 +122,7 @@ class SteeringModel(BaseTuner):
             before.undo(adapter_name)
             raise
         if not config.policy.everything:
-            self._context.attach(model, _backbone(model))
+            self._context.attach(model, backbone(model))
         if config._saved_base is not None and config._saved_shapes is None:
             check_on_load(model, adapter_name, self._expected(model, adapter_name), before)
 
@@ -241,28 +241,9 @@ def _pass_adapter_names(
     return args, {**kwargs, "adapter_names": names}
 
 
-def _base_facts(model: nn.Module) -> dict[str, Any]:
-    """What of a transformers model an adapter depends on; empty for other networks."""
-    config = getattr(model, "config", None)
-    if config is None or not hasattr(config, "get_text_config"):
-        return {}
-    text = config.get_text_config()
-    names = ("model_type", "hidden_size", "num_hidden_layers")
-    return {name: getattr(text, name) for name in names if hasattr(text, name)}
-
-
 def _context_of(model: nn.Module) -> TokenContext:
     """The one context that all steering layers of a model share."""
     for module in model.modules():
         if isinstance(module, SteeringLayer):
             return module.context
     return TokenContext()
-
-
-def _backbone(model: nn.Module) -> nn.Module:
-    """The module that is called with ids, mask and cache: the parent of the decoder layers, or the model."""
-    try:
-        name, _ = decoder_layers(model)
-    except ValueError:
-        return model
-    return model.get_submodule(name.rpartition(".")[0])
