@@ -172,7 +172,7 @@ def _contiguous_head_input(model: AnyModel) -> Iterator[None]:
     """Give the language-model head its hidden states in one piece.
 
     `generate` cuts the last position out of them, and torch multiplies such a slice with a frozen weight row by row,
-    each with a copy of the weight: with SmolLM2's head 57 MB and 100 ms a row.
+    each with a copy of the weight.
     """
     head = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))

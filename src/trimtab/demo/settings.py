@@ -16,8 +16,8 @@ BASE = "base"
 
 SOURCE = (
     "Site, rank and optimiser are the paper's (arXiv 2603.00425, sections 5.1 and F.5). That post-block reads "
-    "h / rms(h), has a bias and decays its rate are ours. The settings come from a small grid on validation examples "
-    "(benchmarks/results/demo_settings.jsonl), none of which is trained on or tested here."
+    "h / rms(h), has a bias and decays its rate are ours. The rates of post-block and LoRA were tried on validation "
+    "examples (benchmarks/results/demo_settings.jsonl), none of which is trained on or tested here; 1-vec's is a start."
 )
 """Where the settings come from, for the page."""
 
