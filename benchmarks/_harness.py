@@ -64,17 +64,17 @@ def model_directory(name: str, dtype: str) -> str:
 
 def run_fresh(job: Job, worker: str = "_worker.py", python: Path | str = sys.executable) -> Measured:
     """Measure in a process of its own: peak memory is a property of a process."""
-    return Measured(**_last_line(job.contestant, worker, asdict(job), python))
+    return Measured(**last_line(job.contestant, worker, asdict(job), python))
 
 
 def run_paired(jobs: Sequence[Job]) -> dict[str, list[float]]:
     """Seconds of the contestants' steps, one after another in one process."""
-    found: dict[str, list[float]] = _last_line("side by side", "_paired_worker.py", [asdict(job) for job in jobs])
+    found: dict[str, list[float]] = last_line("side by side", "_paired_worker.py", [asdict(job) for job in jobs])
     return found
 
 
-def _last_line(name: str, worker: str, argument: Any, python: Path | str = sys.executable) -> Any:
-    """What a worker says at its end.
+def last_line(name: str, worker: str, argument: Any, python: Path | str = sys.executable) -> Any:
+    """What a worker, started with `argument` as JSON in a fresh process, says at its end.
 
     Raises:
         RuntimeError: the process failed; says what it wrote last.

@@ -95,6 +95,11 @@ class PeakMemory:
         return (_status("VmHWM") - self._before) / 1024
 
 
+def resident_mib() -> float:
+    """The most resident memory of this process since the last `PeakMemory` was made, the loaded model included."""
+    return _status("VmHWM") / 1024
+
+
 def _status(field: str) -> int:
     """A line of /proc/self/status, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -53,7 +53,7 @@ def main() -> None:
     record = {
         "environment": asdict(Environment.collect("cpu")),
         "settings": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
-        "methods": {name: {key: values.tolist() for key, values in vars(one).items()} for name, one in found.items()},
+        "methods": {name: one.to_dict() for name, one in found.items()},
     }
     write_text(options.results / "joint_overlap.json", json.dumps(record) + "\n")
     (options.docs / "assets").mkdir(parents=True, exist_ok=True)

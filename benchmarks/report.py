@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.files import write_text
 
-NAMES = ("step", "growth", "generation", "joint")
+NAMES = ("step", "growth", "generation", "prefix", "together", "joint")
 INTRODUCTION = """\
 # Benchmarks
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -14,6 +15,8 @@ from tiny_models import steering_layers, tiny_model, token_ids
 from trimtab import JointConfig
 
 IDS = token_ids(2, 8)
+BOUND = 1e-6
+"""On the share of W_up that may lie within what LoRA writes, in float32."""
 WRITERS = {
     "llama": ("mlp.down_proj", "self_attn.o_proj"),
     "phi3": ("mlp.down_proj", "self_attn.o_proj"),
@@ -37,6 +40,27 @@ def joint_model(base: PreTrainedModel | str = "llama", **options: Any) -> PeftMo
     base = tiny_model(base) if isinstance(base, str) else base
     config = JointConfig(**{"r": 3, "lora": lora(), "task_type": "CAUSAL_LM", **options})
     return get_peft_model(base, config).eval()
+
+
+def with_two(**second: Any) -> Any:
+    """A model with the joint adapters "default" (active) and "second", both of which do something."""
+    model = joint_model()
+    model.add_adapter("second", JointConfig(**{"r": 2, "lora": lora(r=2), **second}))
+    draw(model, seed=0)
+    return draw(model, seed=1, adapter="second").eval()
+
+
+def alone(model: Any, name: str) -> Any:
+    """A fresh model that has only the adapter `name` of another."""
+    config = copy.deepcopy(model.peft_config[name])
+    other = get_peft_model(tiny_model("llama"), config).eval()
+    theirs = get_peft_model_state_dict(model, adapter_name=name)
+    own = get_peft_model_state_dict(other)
+    assert own.keys() == theirs.keys()
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(theirs[key])
+    return other
 
 
 def draw(model: nn.Module, seed: int = 0, scale: float = 0.3, adapter: str = "default") -> Any:

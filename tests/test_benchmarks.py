@@ -242,6 +242,17 @@ def test_generation(run: Callable[..., Any]) -> None:
     }
 
 
+def test_shared_prefixes(run: Callable[..., Any]) -> None:
+    """Both ways are timed on the same batches, and the table has the median of their ratios."""
+    record = run("prefix", "--rounds", "3", "--rows", "2", "--examples", "3")
+    seconds = record["results"]["seconds"]
+    rows = {row[0]: row for row in _rows(record["text"])}
+    assert len(seconds) == 3
+    for what, found in seconds.items():
+        ratios = [whole / shared for whole, shared in zip(found["whole"], found["shared"], strict=True)]
+        assert rows[what][3] == f"{statistics.median(ratios):.2f}"
+
+
 def test_a_token_is_timed_between_two_tokens() -> None:
     """The prompt's pass is left out: only the times between new tokens count."""
     times = _module("generation").TokenTimes()

@@ -8,7 +8,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from tiny_language import EOS, byte_tokenizer
-from trimtab.encoding import encode_example, encode_prompt
+from trimtab.encoding import encode_example, encode_prompt, length_batches
 from trimtab.tasks import Example
 
 EXAMPLE = Example(prompt="one two\n", completion="three", label="three", id="a")
@@ -79,3 +79,13 @@ def test_an_empty_completion_is_refused() -> None:
     """It names the example."""
     with pytest.raises(ValueError, match="'b' has an empty completion"):
         encode_example(byte_tokenizer(), Example(prompt="p", completion="", label="", id="b"))
+
+
+def test_batches_stay_within_the_tokens_and_hold_everything_once() -> None:
+    """Rows x (longest + new) <= the budget, except for a single example that is longer by itself."""
+    lengths = [5, 100, 7, 7, 30, 1, 60, 2]
+    batches = list(length_batches(lengths, 10, 80))
+    assert sorted(index for batch in batches for index in batch) == list(range(8))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * (max(lengths[i] for i in batch) + 10) <= 80
+    assert len(batches) < 8

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from tiny_language import EOS, LastLetter, byte_tokenizer, tiny_model
 from trimtab import SteeringConfig, strength
-from trimtab.evaluation import evaluate, generate_answers, length_batches
+from trimtab.evaluation import evaluate, generate_answers
 
 PROMPTS = [[5, 9, 33, 70, 12, 8, 90, 41, 17], [3], [88, 61, 7], [14] * 40, [2, 4, 6, 8]]
 
@@ -87,16 +87,6 @@ def test_the_head_never_reads_a_whole_prompt() -> None:
     model.lm_head.register_forward_hook(lambda module, inputs, output: lengths.append(inputs[0].shape[1]))
     generate_answers(model, byte_tokenizer(), PROMPTS, 4)
     assert set(lengths) == {1}
-
-
-def test_batches_stay_within_the_tokens_and_hold_everything_once() -> None:
-    """Rows x (longest + new) <= the budget, except for a single example that is longer by itself."""
-    lengths = [5, 100, 7, 7, 30, 1, 60, 2]
-    batches = list(length_batches(lengths, 10, 80))
-    assert sorted(index for batch in batches for index in batch) == list(range(8))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * (max(lengths[i] for i in batch) + 10) <= 80
-    assert len(batches) < 8
 
 
 def test_records_and_accuracy(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import stat
 from collections import namedtuple
 from pathlib import Path
 
@@ -51,3 +54,53 @@ def test_too_little_room_is_an_error_that_says_so(tmp_path: Path, monkeypatch: p
     require_free_disk(tmp_path / "new" / "er", 3_000_000, "This")
     with pytest.raises(OSError, match=r"This needs about 4 MB in .*er, but only 3 MB are free"):
         require_free_disk(tmp_path / "new" / "er", 4_000_000, "This")
+
+
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """What was written to the disk, in order, and whether it was seen under its final name by then."""
+    found: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"{os.fstat(handle).st_size} bytes"
+        found.append((kind, (tmp_path / "final").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+def test_text_is_on_the_disk_before_it_has_its_name(tmp_path: Path, synced: list[tuple[str, bool]]) -> None:
+    """After a power cut the name stands for the whole text or for what was there: content first, then the name."""
+    write_text(tmp_path / "final", "one")
+    assert synced == [("3 bytes", False), ("directory", True)]
+
+
+def test_a_directory_is_on_the_disk_before_it_has_its_name(tmp_path: Path, synced: list[tuple[str, bool]]) -> None:
+    """Every file in it, deep ones too, then its own list of names, then its name."""
+    with new_directory(tmp_path / "final") as filling:
+        (filling / "deep").mkdir()
+        (filling / "deep" / "weights").write_text("12345")
+    assert sorted(synced[:3]) == [("5 bytes", False), ("directory", False), ("directory", False)]
+    assert synced[3:] == [("directory", True)]
+
+
+def test_a_file_system_that_cannot_sync_directories_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the network's say "invalid argument"; a disk that fails is an error."""
+
+    def answer(code: int) -> None:
+        def fsync(handle: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    answer(errno.EINVAL)
+    write_text(tmp_path / "final", "one")
+    assert (tmp_path / "final").read_text() == "one"
+    answer(errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_text(tmp_path / "final", "two")
+    assert (tmp_path / "final").read_text() == "one"

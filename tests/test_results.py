@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.results import Accuracy, Environment, EvaluationResult, _git_state
+from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult, _git_state
 
 
 def result() -> EvaluationResult:
@@ -112,3 +112,17 @@ def test_value_and_error_share_a_scale() -> None:
     half = Accuracy(50, 100)
     assert half.value == 0.5
     assert half.standard_error == pytest.approx(math.sqrt(0.25 / 100))
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    """Which file it is, and what can be done."""
+    (tmp_path / "result.json").write_text('{"schema_ver')
+    with pytest.raises(ValueError, match=r"result\.json holds no record.*Delete it"):
+        EvaluationResult.load(tmp_path / "result.json")
+
+
+def test_a_process_that_works_for_another_names_that_ones_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user typed, not the line that started the worker."""
+    monkeypatch.setattr(sys, "argv", ["/opt/worker.py", "--port", "8"])
+    monkeypatch.setenv(COMMAND_VARIABLE, "trimtab sweep recipe.yaml")
+    assert Environment.collect("cpu").command == "trimtab sweep recipe.yaml"

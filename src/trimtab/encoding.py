@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,22 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example, chat: b
     if not completion:
         raise ValueError(f"Example {example.id!r} has an empty completion: there is nothing to learn from it.")
     return Encoded(prompt, completion)
+
+
+def length_batches(lengths: Sequence[int], new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, the longest first, each within `batch_tokens` or of one example.
+
+    Args:
+        lengths: tokens of each prompt.
+        new_tokens: tokens that are added to each.
+        batch_tokens: rows x (longest prompt + new_tokens) stays within this.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // (lengths[order[start]] + new_tokens))
+        yield order[start : start + rows]
+        start += rows
 
 
 def _in_template(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[str, str]:

@@ -17,9 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from trimtab.encoding import encode_prompt
+from trimtab.encoding import encode_prompt, length_batches
 from trimtab.files import write_text
 from trimtab.models import AnyModel, context_length, device_name, model_name
+from trimtab.prefix import cached_prefix, shared_prefix
 from trimtab.results import Accuracy, Environment, EvaluationResult
 from trimtab.tasks import Example, Split, Task, get_task
 from trimtab.tuners.steering import get_strengths
@@ -104,52 +105,50 @@ def evaluate(
     )
 
 
-def length_batches(lengths: Sequence[int], new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, the longest first, each within `batch_tokens` or of one example.
-
-    Args:
-        lengths: tokens of each prompt.
-        new_tokens: tokens that are added to each.
-        batch_tokens: rows x (longest prompt + new_tokens) stays within this.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        rows = max(1, batch_tokens // (lengths[order[start]] + new_tokens))
-        yield order[start : start + rows]
-        start += rows
-
-
 def generate_answers(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    share_prefix: bool = True,
 ) -> list[list[int]]:
     """The tokens that `model` continues each prompt with, greedily, up to an end-of-text token.
 
-    Prompts are padded on the left, so that all answers begin at the same place. Of the model's own generation
+    With `share_prefix`, what all prompts begin with is computed once (`trimtab.prefix`). Of the model's own generation
     settings only the end-of-text tokens apply: a score must not depend on sampling, penalties or suppressed tokens.
     """
-    longest = max(len(prompt) for prompt in prompts)
-    pad = tokenizer.pad_token_id
-    ids: Int[Tensor, "rows tokens"] = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    ends = _end_tokens(model, tokenizer)
+    pad, ends = tokenizer.pad_token_id, _end_tokens(model, tokenizer)
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
     was_training = model.training
     model.eval()
     try:
-        with _no_generation_settings(model), _contiguous_head_input(model):
+        ids, _ = _padded(prompts, pad, int(lengths.min()))
+        shared = shared_prefix(model, ids, lengths) if share_prefix else 0
+        ids, mask = (each.to(model.device) for each in _padded(prompts, pad, shared))
+        with _no_generation_settings(model), _contiguous_head_input(model), torch.no_grad():
+            cache = cached_prefix(model, ids[:1, :shared], len(ids), int(lengths.min())) if shared else None
             output = model.generate(  # type: ignore[operator]
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
                 generation_config=GenerationConfig(
                     max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
                 ),
             )
     finally:
         model.train(was_training)
-    return [_until(row, ends) for row in output[:, longest:].tolist()]
+    return [_until(row, ends) for row in output[:, ids.shape[1] :].tolist()]
+
+
+def _padded(
+    prompts: Sequence[Sequence[int]], pad: int, at: int
+) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+    """Token ids and mask, padded behind the first `at` tokens of each row: all answers begin at the same place."""
+    longest = max(len(prompt) for prompt in prompts)
+    gaps = [longest - len(prompt) for prompt in prompts]
+    ids = [[*p[:at], *[pad] * gap, *p[at:]] for p, gap in zip(prompts, gaps, strict=True)]
+    mask = [[1] * at + [0] * gap + [1] * (longest - gap - at) for gap in gaps]
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 @contextmanager

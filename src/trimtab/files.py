@@ -1,7 +1,8 @@
-"""Files that are there completely or not at all, and room on the disk for them."""
+"""Files that are there completely or not at all, also after a power cut, and room on the disk for them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,12 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems answer that have no order to write a directory to the disk."""
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`: under a temporary name first, so that a reader never sees half a file."""
+    """Write `text` to `path` in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: under a temporary name first, so that a reader never sees half a file.
+
+    It is on the disk before it takes its name: otherwise a power cut can leave an empty file of this name.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
+    _sync(temporary)
     temporary.replace(path)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -22,20 +36,35 @@ def new_directory(path: Path) -> Iterator[Path]:
     """A directory to fill, which takes its name `path` only when the block ends without an error.
 
     When two processes fill the same `path` at once, the first one wins and the other's work is dropped. A
-    caller that wants to replace what is there removes it first.
+    caller that wants to replace what is there removes it first. As with `write_text`, all is on the disk by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)  # mkdtemp lets nobody else read
+        for filled in (*temporary.rglob("*"), temporary):
+            _sync(filled)
         try:
             temporary.rename(path)
         except OSError:
             if not path.is_dir():
                 raise
+        _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk holds a file's content, or a directory's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(handle)
 
 
 def require_free_disk(path: Path, needed: int, purpose: str) -> None:

@@ -22,6 +22,8 @@ from trimtab.files import write_text
 from trimtab.registry import unknown
 
 SCHEMA_VERSION = 1
+COMMAND_VARIABLE = "TRIMTAB_COMMAND"
+"""In the environment of a process that another one started elsewhere, the command of that one."""
 _PACKAGES = ("trimtab", "torch", "transformers", "peft", "trl", "accelerate", "datasets")
 
 
@@ -75,7 +77,7 @@ class Environment:
             platform=platform.platform(),
             device=str(device),
             git=_git_state(Path(__file__)),
-            command=shlex.join([Path(sys.argv[0]).name, *map(_without_absolute_path, sys.argv[1:])]),
+            command=user_command(),
         )
 
     def save(self, path: Path) -> None:
@@ -100,9 +102,15 @@ class Record:
         """Read a record that `save` wrote.
 
         Raises:
-            ValueError: another schema version, another kind of record, a missing or a surplus key.
+            ValueError: no JSON, another schema version, another kind of record, a missing or a surplus key.
         """
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")), path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} holds no record: {error}. Delete it, and what it records is done again."
+            ) from error
+        return cls.from_dict(content, path)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], path: Path) -> Self:
@@ -122,7 +130,8 @@ class Record:
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
         for key in content.keys() - names:
             raise unknown(f"key in {path}", key, names)
-        content["environment"] = Environment(**content["environment"])
+        if "environment" in names:
+            content["environment"] = Environment(**content["environment"])
         if isinstance(content.get("accuracy"), dict):  # of a RunRecord it is a number
             content["accuracy"] = Accuracy(**content["accuracy"])
         return cls(**content)
@@ -246,6 +255,64 @@ class RunRecord(Record):
 
 
 @dataclass(frozen=True)
+class CellRecord(Record):
+    """One model, task and method of a sweep: its chosen rate, and its score over the seeds. A line of cells.jsonl.
+
+    Attributes:
+        model: as in the recipe.
+        task: as in the recipe.
+        method: the method's label in the recipe.
+        family: what kind of method: steering, lora, joint or full.
+        split: which examples the seeds are scored on.
+        learning_rates: the grid.
+        validation: [rate, right answers, of how many] of every rate whose trials have finished; the choosing seeds
+            together.
+        diverged: the rates at which a training diverged.
+        learning_rate: the chosen one; None while the choice is open.
+        seeds: those that are wanted at the chosen rate.
+        finished_seeds: those that have been scored.
+        accuracies: of each of these, in the same order; shares from 0 to 1.
+        accuracy: their mean.
+        standard_deviation: over the seeds, n - 1 in the denominator; None with fewer than two.
+        standard_error: sqrt(p (1 - p) / n) of the mean p: every seed answers the same n examples.
+        n: how many examples a seed answers.
+        trainable_parameters: what the method trains; None before a run has finished.
+        model_parameters: of the base; None before a run has finished.
+        trials: the hashes of the finished runs that choose the rate.
+        runs: the hashes of the runs behind `accuracies`.
+        missing: the runs that the cell lacks, each with learning_rate (None: not chosen yet), seed, split and error
+            (None: not run yet).
+    """
+
+    model: str
+    task: str
+    method: str
+    family: str
+    split: str
+    learning_rates: list[float]
+    validation: list[list[float]]
+    diverged: list[float]
+    learning_rate: float | None
+    seeds: list[int]
+    finished_seeds: list[int]
+    accuracies: list[float]
+    accuracy: float | None
+    standard_deviation: float | None
+    standard_error: float | None
+    n: int | None
+    trainable_parameters: int | None
+    model_parameters: int | None
+    trials: list[str]
+    runs: list[str]
+    missing: list[dict[str, Any]]
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Model, task, method and split: the name of the cell."""
+        return self.model, self.task, self.method, self.split
+
+
+@dataclass(frozen=True)
 class FailedRun(Record):
     """A run of a sweep that ended with an error. A line of failures.jsonl.
 
@@ -267,6 +334,12 @@ class FailedRun(Record):
     finished: str
     configuration: dict[str, Any]
     environment: Environment
+
+
+def user_command() -> str:
+    """What the user typed: the line of this process, or of the one that has it work for itself (COMMAND_VARIABLE)."""
+    own = shlex.join([Path(sys.argv[0]).name, *map(_without_absolute_path, sys.argv[1:])])
+    return os.environ.get(COMMAND_VARIABLE) or own
 
 
 def _without_absolute_path(argument: str) -> str:

@@ -12,9 +12,12 @@ from peft import get_peft_model
 from torch import Tensor
 
 from joint_models import draw, joint_model, lora
+from tiny_language import byte_tokenizer
 from tiny_models import steering_layers, tiny_model, token_ids
 from trimtab import SteeringConfig
+from trimtab.analysis import AnalysisOptions, Subject, analyze, get_analysis
 from trimtab.analysis.shift_overlap import shift_overlap
+from trimtab.figures import svg_text
 
 PROMPTS = [token_ids(1, 7)[0].tolist(), token_ids(1, 4)[0].tolist()]
 
@@ -121,3 +124,30 @@ def test_what_cannot_be_measured_is_refused() -> None:
     merged.merge_lora()
     with pytest.raises(ValueError, match="unmerge_lora"):
         shift_overlap(merged, PROMPTS)
+
+
+def test_skipped_tokens_and_chosen_layers() -> None:
+    """The first tokens do not count, and the other layers are left out."""
+    model = draw(joint_model(constraint="none"))
+    whole = shift_overlap(model, PROMPTS)
+    some = shift_overlap(model, PROMPTS, layers=(1,), skip_first=1)
+    assert some.layers == (1,)
+    assert some.cosine.shape == (1, 2)
+    first = shift_overlap(model, [prompt[:1] for prompt in PROMPTS], layers=(1,))
+    for column, prompt in enumerate(PROMPTS):
+        rest = (len(prompt) * whole.cosine[1, column] - first.cosine[0, column]) / (len(prompt) - 1)
+        assert some.cosine[0, column].item() == pytest.approx(rest.item(), abs=1e-5)
+
+
+def test_as_an_analysis() -> None:
+    """It applies to joint adapters, and its words and figure have the numbers; to others it does not, and says why."""
+    subject = Subject(draw(joint_model()), byte_tokenizer(), tuple(map(tuple, PROMPTS)))
+    found = analyze(subject, AnalysisOptions(), only=["shift_overlap"]).findings["shift_overlap"]
+    assert found.layers == (0, 1, 2)
+    assert "The median cosine is" in found.summary
+    assert "largest singular value of W_up" in svg_text(found.figure())
+    only_attention = joint_model(constraint="none", lora=lora(target_modules=["q_proj"]))
+    subject = Subject(only_attention, byte_tokenizer(), ((3, 4),))
+    assert "has no LoRA" in str(get_analysis("shift_overlap").missing(subject, AnalysisOptions()))
+    vector = Subject(joint_model(intervention="vector"), byte_tokenizer(), ((3, 4),))
+    assert "is not low-rank" in str(get_analysis("shift_overlap").missing(vector, AnalysisOptions()))

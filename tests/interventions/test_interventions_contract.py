@@ -237,3 +237,18 @@ def test_the_start_of_the_reading_side_is_kaimings() -> None:
         assert down.abs().max() <= bound
         # The standard deviation of a uniform distribution is its half-width / sqrt 3.
         assert abs(down.std() / (bound / 3**0.5) - 1) < 0.02
+
+
+def test_the_factors_change_places_with_random_up() -> None:
+    """W_up is drawn as W_down would be, transposed; W_down is zero and alone gets a gradient first."""
+    torch.manual_seed(0)
+    expected = get_intervention("low_rank")(400, InterventionOptions(rank=64, init_scale=0.5)).down
+    torch.manual_seed(0)
+    turned = get_intervention("low_rank")(400, InterventionOptions(rank=64, init_scale=0.5, random_up=True))
+    assert torch.equal(turned.up, expected.T)
+    h = torch.randn(5, 400)
+    steered = turned.steer(h, 1.0)
+    assert torch.equal(steered, h)
+    steered.square().sum().backward()
+    assert turned.down.grad.abs().max() > 0
+    assert turned.up.grad.abs().max() == 0

@@ -28,7 +28,7 @@ from trimtab.sweeps import load_results, run_one, sweep, worker
 LONGEST_LIFE = 1.5  # seconds: about two runs
 
 
-def start(folder: Path, out: Path, log: Path) -> int:
+def start(folder: Path, out: Path, log: Path, together: int) -> int:
     """Fork a process that runs the sweep; its number."""
     child = os.fork()
     if child:
@@ -42,7 +42,7 @@ def start(folder: Path, out: Path, log: Path) -> int:
 
     worker.run_one = logged
     try:
-        sweep(small_recipe(folder), out, probe=False, console=Console(file=io.StringIO()))
+        sweep(small_recipe(folder, together=together), out, probe=False, console=Console(file=io.StringIO()))
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -75,21 +75,21 @@ def fingerprints(out: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """One sweep killed again and again; then two at once, one of them killed again and again."""
+    """One sweep killed again and again; then two at once, one of them killed, run by run and in groups of runs."""
     folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     moment = random.Random(seed)
     small_recipe(folder)
     reports = {}
-    for name, others in (("alone", 0), ("two", 1)):
+    for name, others, together in (("alone", 0, 1), ("two", 1, 1), ("together", 1, 4)):
         out, log = folder / name, folder / f"{name}.log"
         log.touch()
         seen: dict[str, str] = {}
         changed: list[str] = []
         killed = 0
-        steady = [start(folder, out, log) for _ in range(others)]
+        steady = [start(folder, out, log, together) for _ in range(others)]
         while True:
-            child = start(folder, out, log)
+            child = start(folder, out, log, together)
             if killed == kills:
                 while not ended(child, log):
                     time.sleep(0.05)
@@ -113,7 +113,11 @@ def main() -> None:
             "changed": changed,
             "started": {run: lines.count(run) for run in lines},
             "numbers": numbers(load_results(out)),
-            "leftovers": [str(path.relative_to(out)) for path in out.glob("runs/*/training/checkpoints")],
+            "leftovers": [
+                str(path.relative_to(out))
+                for pattern in ("runs/*/training/checkpoints", "groups/*")
+                for path in out.glob(pattern)
+            ],
         }
     print(json.dumps(reports))
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tiny_directory import save_tiny_model
 from trimtab.results import RunRecord
 from trimtab.sweeps import SweepRecipe
@@ -49,3 +51,16 @@ def numbers(records: list[RunRecord]) -> dict[str, dict[str, Any]]:
         record.run: {name: value for name, value in record.to_dict().items() if name not in OF_A_CLOCK}
         for record in records
     }
+
+
+def assert_same_numbers(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) -> None:
+    """The same runs with the same scores, and losses that agree to 1e-5 of their size."""
+    assert found.keys() == expected.keys()
+    for run, ours in found.items():
+        theirs = expected[run]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert [step for step, _ in ours["loss_curve"]] == [step for step, _ in theirs["loss_curve"]]
+        curve = [loss for _, loss in theirs["loss_curve"]]
+        assert [loss for _, loss in ours["loss_curve"]] == pytest.approx(curve, rel=1e-5)
+        rest = ours.keys() - {"loss", "loss_curve"}
+        assert {key: ours[key] for key in rest} == {key: theirs[key] for key in rest}

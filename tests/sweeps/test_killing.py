@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.small_sweep import numbers, small_recipe
+from sweeps.small_sweep import assert_same_numbers, numbers, small_recipe
 from trimtab.sweeps import load_results, sweep
 
 TESTS = Path(__file__).parents[1]
@@ -38,14 +38,17 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["alone", "two"])
+@pytest.mark.parametrize("case", ["alone", "two", "together"])
 def test_a_killed_sweep_ends_with_the_numbers_of_one_that_was_not(reports: dict[str, Any], case: str) -> None:
-    """Every run is there, with the same loss, accuracy and answers' count."""
-    assert reports[case]["numbers"] == reports["expected"]
+    """Every run is there, with the same loss, accuracy and answers' count; to rounding where a kill changes groups."""
+    if case == "together":
+        assert_same_numbers(reports[case]["numbers"], reports["expected"])
+    else:
+        assert reports[case]["numbers"] == reports["expected"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["alone", "two"])
+@pytest.mark.parametrize("case", ["alone", "two", "together"])
 def test_what_has_finished_is_never_touched_again(reports: dict[str, Any], case: str) -> None:
     """No record and no training's result changes, and every one of them could be read after every kill."""
     assert reports[case]["killed"] > 0
@@ -54,7 +57,7 @@ def test_what_has_finished_is_never_touched_again(reports: dict[str, Any], case:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["alone", "two"])
+@pytest.mark.parametrize("case", ["alone", "two", "together"])
 def test_only_what_was_killed_is_started_again(reports: dict[str, Any], case: str) -> None:
     """A kill costs at most the run in hand: there are no more starts than runs and kills together."""
     started = reports[case]["started"]

@@ -6,14 +6,18 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 from transformers import PreTrainedModel
 
-from trimtab.theory.first_order import MlpWeights
+from theory.perturbation import error_slope
+from trimtab.theory.first_order import MlpWeights, steering_shift, weight_shift
 from trimtab.theory.norms import rms_norm_shift
+
+SIZES = np.logspace(-4, -2, 5)
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,30 @@ def mlp_with_norms(model: PreTrainedModel, index: int, tokens: Tensor) -> MlpWit
     before = layer.pre_feedforward_layernorm if gemma else layer.post_attention_layernorm
     kept: list[Tensor] = []
     handle = before.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
-    model(input_ids=tokens, use_cache=False)
+    model.get_decoder()(input_ids=tokens, use_cache=False)
     handle.remove()
     mlp, u = copy.deepcopy(layer.mlp).double(), kept[0][0].double()
     norm = Norm.of(before, gemma, u)
     after = Norm.of(layer.post_feedforward_layernorm, gemma, mlp(norm(u))) if gemma else None
     return MlpWithNorms(mlp, norm, after, u)
+
+
+def like(tensor: Tensor) -> Tensor:
+    """A random direction, token by token (row by row), as long as the tensor's."""
+    drawn = torch.randn_like(tensor)
+    return drawn * (tensor.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
+
+
+def first_order_slopes(layer: MlpWithNorms) -> dict[str, float]:
+    """d log error / d log size in the layer itself: steering behind the norm, all weights, steering in front of it."""
+    weights, activation, h = layer.weights, layer.activation, layer.h
+    dh, du, update = like(h), like(layer.u), MlpWeights(*map(like, weights))
+    moved = lambda t: MlpWeights(*(one + t * other for one, other in zip(weights, update, strict=True)))  # noqa: E731
+    behind = layer.through_after(steering_shift(h, dh, weights, activation))
+    tuned = layer.through_after(weight_shift(h, weights, update, activation))
+    in_front = layer.through_after(steering_shift(h, layer.before.shift(layer.u, du), weights, activation))
+    return {
+        "behind the norm": error_slope(lambda t: layer.added(h + t * dh), behind, SIZES),
+        "all weights": error_slope(lambda t: layer.added(h, moved(t)), tuned, SIZES),
+        "in front of the norm": error_slope(lambda t: layer.added(layer.before(layer.u + t * du)), in_front, SIZES),
+    }

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
-from theory.model_layers import MlpWithNorms, mlp_with_norms
-from theory.perturbation import error_slope
+from theory.model_layers import MlpWithNorms, first_order_slopes, like, mlp_with_norms
 from tiny_models import tiny_model, token_ids
 from trimtab.linalg import relative_error
-from trimtab.theory.first_order import (
-    MlpWeights,
-    down_projection_shift,
-    steering_jacobian,
-    steering_shift,
-    weight_shift,
-)
+from trimtab.theory.first_order import down_projection_shift, steering_jacobian
 from trimtab.theory.reachability import free_pre_mlp_steering
 
-SIZES = np.logspace(-4, -2, 5)
 TEXT = "The capital of France is Paris. It lies on the river Seine, and two million people live there."
 
 
@@ -39,24 +28,11 @@ def real(smollm2: Any) -> MlpWithNorms:
     return mlp_with_norms(model, 15, tokenizer(TEXT, return_tensors="pt").input_ids)
 
 
-def _like(tensor: Tensor) -> Tensor:
-    """A random direction, token by token (row by row), as long as the tensor's."""
-    drawn = torch.randn_like(tensor)
-    return drawn * (tensor.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
-
-
 def _check(layer: MlpWithNorms) -> None:
     """All slopes are 2: steering behind and in front of the norm, and an update of all weights."""
-    weights, activation, h = layer.weights, layer.activation, layer.h
-    dh, du, update = _like(h), _like(layer.u), MlpWeights(*map(_like, weights))
-    moved = lambda t: MlpWeights(*(one + t * other for one, other in zip(weights, update, strict=True)))  # noqa: E731
-    steered = layer.through_after(steering_shift(h, dh, weights, activation))
-    assert error_slope(lambda t: layer.added(h + t * dh), steered, SIZES) == pytest.approx(2, abs=0.1)
-    tuned = layer.through_after(weight_shift(h, weights, update, activation))
-    assert error_slope(lambda t: layer.added(h, moved(t)), tuned, SIZES) == pytest.approx(2, abs=0.1)
-    steered = layer.through_after(steering_shift(h, layer.before.shift(layer.u, du), weights, activation))
-    slope = error_slope(lambda t: layer.added(layer.before(layer.u + t * du)), steered, SIZES)
-    assert slope == pytest.approx(2, abs=0.1)
+    slopes = first_order_slopes(layer)
+    assert len(slopes) == 3
+    assert slopes == {name: pytest.approx(2, abs=0.1) for name in slopes}
 
 
 def test_slopes_in_tiny_models(tiny: MlpWithNorms) -> None:
@@ -74,7 +50,7 @@ def test_slopes_in_smollm2(real: MlpWithNorms) -> None:
 def test_steering_in_front_of_smollm2s_mlp_reaches_the_down_projections_term(real: MlpWithNorms) -> None:
     """J(h) has full rank: a free dh reaches all of dW_d y to first order, and a short one most, in the MLP itself."""
     weights, h = real.weights, real.h[1:4]
-    target = down_projection_shift(h, weights, 0.01 * _like(weights.down), real.activation)
+    target = down_projection_shift(h, weights, 0.01 * like(weights.down), real.activation)
     jacobians = steering_jacobian(h, weights, real.activation)
     steering, error = free_pre_mlp_steering(jacobians, target)
     assert error < 1e-16

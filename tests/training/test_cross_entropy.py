@@ -74,3 +74,19 @@ def test_no_tokens_cost_nothing() -> None:
     """A batch in which nothing is supervised: loss 0, not NaN."""
     logits, targets = logits_and_targets()
     assert summed_cross_entropy(logits[:0], targets[:0]).item() == 0
+
+
+def test_groups_of_tokens_have_sums_of_their_own() -> None:
+    """Each is the loss of its tokens alone, and its gradient goes to them only; a group may be empty."""
+    logits, targets = logits_and_targets()
+    sizes = [4, 0, 9]
+    sums = summed_cross_entropy(logits, targets, sizes=sizes)
+    expected = [
+        functional.cross_entropy(rows, words, reduction="sum")
+        for rows, words in zip(logits.split(sizes), targets.split(sizes), strict=True)
+    ]
+    torch.testing.assert_close(sums, torch.stack(expected), rtol=1e-12, atol=1e-12)
+    weights = torch.tensor([2.0, 5.0, -0.5], dtype=torch.float64)
+    (found,) = torch.autograd.grad((weights * sums).sum(), logits)
+    (wanted,) = torch.autograd.grad(sum(w * loss for w, loss in zip(weights, expected, strict=True)), logits)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

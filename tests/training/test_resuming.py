@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from small_runs import StopAfter, run, tensors
 from trimtab.training import RunDirectory, TrainingSettings, load_run
@@ -48,3 +51,37 @@ def test_loading_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="not a run directory"):
         load_run(tmp_path)
+
+
+class StepsDone(TrainerCallback):
+    """Counts the optimiser steps of this process."""
+
+    count = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One more."""
+        self.count += 1
+
+
+def test_a_run_goes_on_when_only_its_checkpoints_are_to_come_more_often(tmp_path: Path) -> None:
+    """How often they are written is no part of what is computed: from step 4 of 6, with the same numbers."""
+    settings, counted = TrainingSettings(batch_size=8, epochs=2, seed=1, checkpoint_every=2), StepsDone()
+    straight = run(tmp_path / "straight", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", settings=settings, callbacks=[StopAfter(5)])
+    resumed = run(tmp_path / "broken", settings=replace(settings, checkpoint_every=1), callbacks=[counted])
+    assert counted.count == 2
+    assert resumed.metrics() == straight.metrics()
+    with pytest.raises(FileExistsError, match="finished"):
+        run(tmp_path / "broken", settings=settings)
+
+
+def test_a_run_whose_result_is_empty_has_not_finished(tmp_path: Path) -> None:
+    """A power cut may leave such a file; the run is done again, with the same numbers."""
+    finished = run(tmp_path / "run")
+    before = tensors(finished)
+    finished.result_file.write_text("")
+    assert not finished.finished
+    again = run(tmp_path / "run")
+    assert again.result().steps == 3
+    assert all(torch.equal(tensors(again)[name], value) for name, value in before.items())

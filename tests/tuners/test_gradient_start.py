@@ -87,8 +87,10 @@ def test_what_cannot_start_so_is_refused() -> None:
     """A vector reads nothing; an unknown start, no losses, no such adapter, a reading side under a constraint."""
     with pytest.raises(ValueError, match=r"'vector' cannot start from the gradient"):
         SteeringConfig(intervention="vector", init_weights="gradient")
-    with pytest.raises(ValueError, match=r"init_weights='gradiant' must be True, False or 'gradient'"):
+    with pytest.raises(ValueError, match=r"init_weights='gradiant' must be True, False, 'gradient' or 'random_up'"):
         SteeringConfig(init_weights="gradiant")
+    with pytest.raises(ValueError, match=r"'vector' has no W_up"):
+        SteeringConfig(intervention="vector", init_weights="random_up")
     model = get_peft_model(tiny_model("llama"), SteeringConfig(r=2))
     with pytest.raises(ValueError, match="Of 3 steered modules 3 saw no gradient"):
         start_from_gradient(model, [])

@@ -148,13 +148,13 @@ def test_active_together_are_trained_together() -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt"])
 def test_a_different_adapter_for_each_row(name: str) -> None:
-    """Each row has the logits that its adapter alone gives it; `__base__` is the base bit for bit."""
+    """Each row has the logits that its adapter alone gives it, to rounding; `__base__` is the base bit for bit."""
     rows = ["c", "__base__", "d"]
     model = build(name=name)
     mixed = logits(model, adapter_names=rows)
-    for row, adapter in enumerate(rows):
-        wanted = logits(tiny_model(name)) if adapter == "__base__" else alone(adapter, name)
-        assert torch.equal(mixed[row], wanted[row]), adapter
+    assert torch.equal(mixed[1], logits(tiny_model(name))[1])
+    for row in (0, 2):
+        assert_close(mixed[row], alone(rows[row], name)[row], rtol=1e-5, atol=1e-6, msg=rows[row])
     assert torch.equal(logits(model), alone("a", name)), "the active adapter is as before"
 
 

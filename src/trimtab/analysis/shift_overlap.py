@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,28 +15,87 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trimtab.analysis.adapter_norms import norms
+from trimtab.analysis.base import Analysis, AnalysisOptions, Finding, needs_float32, needs_joint_adapter
+from trimtab.analysis.subject import Subject
+from trimtab.interventions.low_rank import LowRank
 from trimtab.sites import locate
 from trimtab.tuners.steering.layer import CHILD_NAME, SteeringLayer
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True)
-class ShiftOverlap:
+class ShiftOverlap(Finding):
     """One joint adapter on some prompts.
 
     Attributes:
+        layers: indices of the decoder layers.
         cosine: (layers, prompts): cos(adapter's shift, LoRA's shift of the MLP output), averaged over tokens;
             NaN where one of the two is zero on all of them.
         written_norm: (layers,): ||W_up||_2, the largest singular value of the factor that writes, as it acts.
         free_norm: (layers,): the same of the factor that is trained, before the constraint projects it.
     """
 
+    layers: tuple[int, ...]
     cosine: Float[Tensor, "layers prompts"]
     written_norm: Float[Tensor, " layers"]
     free_norm: Float[Tensor, " layers"]
 
+    def figure(self) -> Figure:
+        """Cosines (median, quartiles and range of the prompts) and norms over the layers."""
+        from trimtab.figures import MUTED, SERIES, figure, series
+
+        with figure("shift-overlap", 9, 3.4) as drawing:
+            cosines, norms = drawing.subplots(1, 2)
+            least, low, middle, high, most = torch.nanquantile(
+                self.cosine, torch.tensor([0, 0.25, 0.5, 0.75, 1]), dim=1
+            )
+            for lower, upper, alpha in ((least, most, 0.12), (low, high, 0.25)):
+                cosines.fill_between(self.layers, lower, upper, color=SERIES[0], alpha=alpha, linewidth=0)
+            cosines.plot(self.layers, middle, **{**series(0), "markersize": 4})
+            cosines.axhline(0, color=MUTED, linewidth=0.8)
+            cosines.set_ylabel("cosine")
+            norms.plot(self.layers, self.written_norm, **{**series(0), "markersize": 4}, label="as it acts")
+            norms.plot(self.layers, self.free_norm, **{**series(1), "markersize": 4}, label="before projection")
+            norms.set_ylabel("largest singular value of W_up")
+            norms.set_ylim(bottom=0)
+            norms.legend()
+            for axes in (cosines, norms):
+                axes.set_xlabel("decoder layer")
+                axes.locator_params(axis="x", integer=True)
+                axes.grid(axis="y")
+        return drawing
+
+    @property
+    def caption(self) -> str:
+        """What is drawn."""
+        return (
+            "Cosine of the adapter's shift and of LoRA's shift of the MLP output, mean over the tokens of a prompt: "
+            f"median, quartiles and range of {self.cosine.shape[1]} prompts (figure 5, right); and the norm of the "
+            "adapter's writing factor (appendix G.1, figure 6)."
+        )
+
+    @property
+    def summary(self) -> str:
+        """The median and the largest cosine, and the range of the norms."""
+        low, high = float(self.written_norm.min()), float(self.written_norm.max())
+        return (
+            f"The median cosine is {float(self.cosine.nanmedian()):.3f}, the largest in size "
+            f"{float(self.cosine.abs().nan_to_num().max()):.3f}. The norm of W_up is {low:.2g} to {high:.2g}."
+        )
+
 
 @torch.no_grad()
-def shift_overlap(model: PeftModel, prompts: Sequence[Sequence[int]], adapter_name: str = "default") -> ShiftOverlap:
+def shift_overlap(
+    model: PeftModel,
+    prompts: Sequence[Sequence[int]],
+    adapter_name: str = "default",
+    *,
+    layers: Sequence[int] | None = None,
+    skip_first: int = 0,
+) -> ShiftOverlap:
     """Cosines and norms of a joint adapter whose steering half is low-rank at the site `block`.
 
     In every decoder layer and at every token, both shifts are taken in the same forward pass of the adapted model:
@@ -52,6 +111,8 @@ def shift_overlap(model: PeftModel, prompts: Sequence[Sequence[int]], adapter_na
         model: a model with a joint adapter.
         prompts: token ids, one prompt at a time is run.
         adapter_name: which adapter.
+        layers: indices of decoder layers; None: all.
+        skip_first: tokens at the start of each prompt that do not count.
 
     Raises:
         ValueError: a decoder layer has no steering of the block, its MLP no LoRA, or the family no module for its
@@ -62,30 +123,43 @@ def shift_overlap(model: PeftModel, prompts: Sequence[Sequence[int]], adapter_na
         raise ValueError(f"Shifts are differences of hidden states: load the model in float32, not {model.dtype}.")
     if model.active_adapters != [adapter_name]:
         raise ValueError(f"The active adapters are {model.active_adapters}, not {adapter_name!r} alone.")
-    blocks = locate(model, "block")
-    mlps = [model.get_submodule(host.module) for host in locate(model, "mlp_input")]
-    layers = [_steering_of(model.get_submodule(host.module), host.layer) for host in blocks]
-    for host, mlp in zip(blocks, mlps, strict=True):
-        if not _lora_in(mlp):
-            raise ValueError(f"The MLP of layer {host.layer} has no LoRA: this measures joint adapters.")
-        if any(each.merged for each in _lora_in(mlp)):
-            raise ValueError("LoRA is merged into the weights: call unmerge_lora() first.")
+    indices, mlps, steered = _halves(model, adapter_name, layers)
     training = model.training
     model.eval()
     cosines = []
     try:
         for prompt in prompts:
-            with _recorded(layers, mlps) as recorded:
+            with _recorded(steered, mlps) as recorded:
                 model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
-            cosines.append([_mean_cosine(*recorded[index]) for index in range(len(layers))])
+            cosines.append([_mean_cosine(*recorded[index], skip_first) for index in range(len(steered))])
     finally:
         model.train(training)
-    interventions = [layer.intervention(adapter_name) for layer in layers]
-    return ShiftOverlap(
-        cosine=torch.tensor(cosines).T,
-        written_norm=torch.tensor([_norm(intervention.up) for intervention in interventions]),
-        free_norm=torch.tensor([_norm(_free(intervention)) for intervention in interventions]),
-    )
+    factors = [norms(layer.intervention(adapter_name)) for layer in steered]
+    written = torch.tensor([each["W_up"] for each in factors])[:, 0]
+    free = torch.tensor([each.get("W_up before projection", each["W_up"]) for each in factors])[:, 0]
+    return ShiftOverlap(tuple(indices), torch.tensor(cosines).T, written, free)
+
+
+def _halves(
+    model: nn.Module, adapter_name: str, layers: Sequence[int] | None
+) -> tuple[list[int], list[nn.Module], list[SteeringLayer]]:
+    """Indices of the decoder layers, their MLPs and what steers them.
+
+    Raises:
+        ValueError: one of the halves is missing or merged, or the steering is not low-rank.
+    """
+    blocks = locate(model, "block", layers)
+    mlps = [model.get_submodule(host.module) for host in locate(model, "mlp_input", layers)]
+    steered = [_steering_of(model.get_submodule(host.module), host.layer) for host in blocks]
+    for host, mlp, steering in zip(blocks, mlps, steered, strict=True):
+        interventions = steering.steering_interventions
+        if adapter_name not in interventions or not isinstance(interventions[adapter_name], LowRank):
+            raise ValueError(f"The steering of layer {host.layer} by {adapter_name!r} is not low-rank.")
+        if not _lora_in(mlp):
+            raise ValueError(f"The MLP of layer {host.layer} has no LoRA: this measures joint adapters.")
+        if any(each.merged for each in _lora_in(mlp)):
+            raise ValueError("LoRA is merged into the weights: call unmerge_lora() first.")
+    return [host.layer for host in blocks], mlps, steered
 
 
 @contextmanager
@@ -138,19 +212,33 @@ def _rows(h: Tensor) -> Tensor:
     return h.detach().float().flatten(0, -2)
 
 
-def _mean_cosine(adapter: Tensor, lora: Tensor) -> float:
-    """The mean over tokens at which both shifts are not zero."""
+def _mean_cosine(adapter: Tensor, lora: Tensor, skip_first: int) -> float:
+    """The mean over tokens, but for the first ones, at which both shifts are not zero."""
     if adapter.shape != lora.shape:
         raise ValueError("The MLP of this family is not one module: its output with and without LoRA cannot be taken.")
     both = adapter.any(dim=1) & lora.any(dim=1)
+    both[:skip_first] = False
     return float(functional.cosine_similarity(adapter[both], lora[both], dim=1).mean())
 
 
-def _norm(factor: Any) -> float:
-    return float(torch.linalg.matrix_norm(factor.detach().float(), ord=2))
+def _measure(subject: Subject, options: AnalysisOptions) -> ShiftOverlap:
+    model = cast(PeftModel, subject.model)
+    name = model.active_adapters[0]
+    return shift_overlap(model, subject.prompts, name, layers=options.layers, skip_first=options.skip_first)
 
 
-def _free(intervention: nn.Module) -> Tensor:
-    """W_up as it is trained: under a constraint it is the parametrization's original."""
-    parametrizations: Any = getattr(intervention, "parametrizations", {})
-    return cast(Tensor, parametrizations["up"].original if "up" in parametrizations else intervention.up)
+def _needs_both_halves(subject: Subject, options: AnalysisOptions) -> str | None:
+    """Low-rank steering of the block, and LoRA in the MLP, in each of the chosen layers."""
+    model = cast(PeftModel, subject.model)
+    try:
+        _halves(model, model.active_adapters[0], options.layers)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+ANALYSIS = Analysis(
+    title="Do the two halves of a joint adapter push in the same direction?",
+    measure=_measure,
+    needs=(needs_joint_adapter, needs_float32, _needs_both_halves),
+)

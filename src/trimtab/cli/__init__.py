@@ -1,4 +1,4 @@
-"""The command line: `trimtab train | eval | chat | methods | demo | sweep`; one typed function a verb."""
+"""The command line: `trimtab VERB`, one typed function a verb; `trimtab --help` lists them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from itertools import takewhile
 from typing import Any, NoReturn, get_type_hints
 
 import yaml
@@ -24,8 +25,16 @@ from trimtab.cli.recipes import flatten, is_of_a_run
 Verb = Callable[..., None]
 
 _MODE = "recipe"
-_RECIPE_FIRST = frozenset({"sweep"})
-"""The verbs whose first word is a recipe: `trimtab sweep RECIPE` is `trimtab sweep --config RECIPE`."""
+_FIRST_WORDS = {
+    "sweep": ("config",),
+    "advise": ("model",),
+    "analyze": ("model", "adapter"),
+    "distill": ("base", "tuned"),
+    "report": ("results+",),
+    "export": ("format",),
+}
+"""The options that a verb's first words stand for: `trimtab sweep RECIPE` is `trimtab sweep --config RECIPE`.
+A name with a plus stands for all words that follow: they are its list."""
 # The messages of argparse and jsonargparse in which something is misspelt.
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (-\S+)"),
@@ -51,13 +60,18 @@ def usage_errors() -> Iterator[None]:
 class Parser(ArgumentParser):
     """jsonargparse's parser, with an error of two lines that names the nearest option."""
 
-    recipe_first = False
-    """Whether a first word that is no option is the recipe."""
+    first_words: tuple[str, ...] = ()
+    """The options that the first words stand for, as far as they are no options themselves."""
 
     def parse_args(self, args: Any = None, *others: Any, **options: Any) -> Any:
-        """Parse, the recipe's name first where the verb takes it there."""
-        if self.recipe_first and args and not args[0].startswith("-"):
-            args = ["--config", *args]
+        """Parse; the first words get the names of the options that they stand for."""
+        if args:
+            names = list(self.first_words)
+            if names and names[-1].endswith("+"):
+                names += names[-1:] * len(args)
+            words = list(takewhile(lambda word: not word.startswith("-"), args[: len(names)]))
+            named = [f"--{option}={word}" for option, word in zip(names, words, strict=False)]
+            args = [*named, *args[len(words) :]]
         return super().parse_args(args, *others, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -81,7 +95,7 @@ def build_parser(verbs: Mapping[str, Verb]) -> Parser:
     subcommands = parser.add_subcommands(title="verbs", metavar="VERB")
     for name, verb in verbs.items():
         verb_parser = _verb_parser(verb)
-        verb_parser.recipe_first = name in _RECIPE_FIRST
+        verb_parser.first_words = _FIRST_WORDS.get(name, ())
         subcommands.add_subcommand(name, verb_parser, help=_summary(verb))
     return parser
 

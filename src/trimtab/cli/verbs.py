@@ -11,10 +11,15 @@ from rich.console import Console
 
 from trimtab import evaluation, training
 from trimtab.chat import ChatSettings, Form, Session
+from trimtab.cli.advise import advise
+from trimtab.cli.analyze import analyze
+from trimtab.cli.distill import distill
+from trimtab.cli.export import export
 from trimtab.cli.loading import LoadOptions, load, recipe_of
 from trimtab.cli.method_options import MethodOptions
 from trimtab.cli.method_table import method_table
 from trimtab.cli.parser import usage_errors
+from trimtab.cli.report import report
 from trimtab.cli.sweep import sweep
 from trimtab.demo import DemoSettings, run_demo
 from trimtab.models import EMBEDDED_MODEL
@@ -209,4 +214,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "methods": methods,
     "demo": demo,
     "sweep": sweep,
+    "report": report,
+    "analyze": analyze,
+    "advise": advise,
+    "distill": distill,
+    "export": export,
 }

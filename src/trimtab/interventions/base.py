@@ -37,7 +37,8 @@ class InterventionOptions:
         bias: add a constant vector to the shift.
         normalize: read h / rms(h) instead of h.
         init_weights: start as published; False draws every factor at random (for tests of plumbing).
-        init_scale: factor on the random start of the reading side.
+        init_scale: factor on the random start of the reading side, or of the writing side with `random_up`.
+        random_up: start with W_up at random and W_down at zero instead of the other way round.
         penalty: coefficient of the term that is added to the loss; None is the published one.
         heads: which heads of the tensor are shifted; None takes the whole tensor for one head.
     """
@@ -48,6 +49,7 @@ class InterventionOptions:
     normalize: bool = False
     init_weights: bool = True
     init_scale: float = 1.0
+    random_up: bool = False
     penalty: float | None = None
     heads: Heads | None = None
 
@@ -67,6 +69,9 @@ class Intervention(nn.Module, ABC):
 
     starts_as_noop: ClassVar[bool] = True
     """A fresh one changes nothing, bit for bit; False where the published start is another."""
+
+    stochastic: ClassVar[bool] = False
+    """It draws random numbers in each forward pass of training mode."""
 
     per_head: ClassVar[bool] = False
     """It edits attention heads one by one, so it needs the site `heads`."""

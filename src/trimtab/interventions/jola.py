@@ -37,6 +37,7 @@ class JoLA(PerHead):
     name = "jola"
     uses = frozenset({"penalty", "heads"})
     starts_as_noop = False
+    stochastic = True
 
     def __init__(self, width: int, options: InterventionOptions) -> None:
         """Make a and b (selected heads, head_dim) and the log-odds of their gates (selected heads)."""

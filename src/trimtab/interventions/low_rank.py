@@ -18,14 +18,15 @@ class LowRank(Intervention):
 
     f is the identity ("linear") or an activation ("nonlinear"). `bias` and `normalize` are this library's,
     not the paper's. 2 d r parameters, d more with a bias. W_down starts Kaiming-uniform (a = sqrt 5) times
-    `init_scale`, W_up and b at zero: a fresh adapter changes nothing.
+    `init_scale`, W_up and b at zero: a fresh adapter changes nothing. With `random_up` the factors change places: W_up
+    starts as the transpose of such a W_down, W_down at zero.
 
     Raises:
         ValueError: a rank below 1 or above the width, or an unknown activation.
     """
 
     name = "low_rank"
-    uses = frozenset({"rank", "activation", "bias", "normalize", "init_scale"})
+    uses = frozenset({"rank", "activation", "bias", "normalize", "init_scale", "random_up"})
     written = ("up", "bias")
     read = ("down",)
 
@@ -40,7 +41,7 @@ class LowRank(Intervention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W_down Kaiming-uniform; W_up and b zero, or random where `init_weights` is False."""
+        """W_down Kaiming-uniform; W_up and b zero, or random where `init_weights` is False; see `random_up`."""
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
         with torch.no_grad():
             self.down.mul_(self.options.init_scale)
@@ -50,6 +51,10 @@ class LowRank(Intervention):
                     nn.init.zeros_(written)
                 else:
                     nn.init.normal_(written, std=1 / math.sqrt(self.options.rank))
+        if self.options.random_up:
+            with torch.no_grad():
+                self.up.copy_(self.down.T)
+                self.down.zero_()
 
     def reads(self, h: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """h, or h / rms(h) in float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import tempfile
@@ -22,6 +23,8 @@ from trimtab.sweeps.grid import Cell, Grid
 from trimtab.sweeps.run import BaseModels
 from trimtab.sweeps.selection import needed_runs, settled
 from trimtab.training import train
+
+logger = logging.getLogger(__name__)
 
 PROBE_STEPS = 4
 PROBE_ANSWERS = 16
@@ -139,8 +142,14 @@ def probe(run: Configuration, bases: BaseModels) -> Cost:
 
 
 def probe_all(grid: Grid, directory: SweepDirectory, costs: Costs, bases: BaseModels) -> None:
-    """Probe each kind of run that is still to come and of which nothing is known."""
+    """Probe each kind of run that is still to come and of which nothing is known; say so if that fails."""
     for cell in grid.cells:
         kind = (cell.model, cell.task, cell.family)
         if costs.of(kind) is None and (todo := remaining_runs(cell, directory)):
-            costs.probed[kind] = probe(todo[0], bases)
+            try:
+                costs.probed[kind] = probe(todo[0], bases)
+            except Exception as error:
+                # A run may fail, and is recorded then; the others need no estimate of its kind to be run.
+                bases.drop()
+                said = f"{type(error).__name__}: {error}"
+                logger.warning("No estimate of the time: the probe of %s failed. %s", todo[0].describe(), said)

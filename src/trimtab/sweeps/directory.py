@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from trimtab.files import write_text
-from trimtab.results import FailedRun, Record, RunRecord
+from trimtab.results import CellRecord, FailedRun, Record, RunRecord
 from trimtab.sweeps.configuration import Configuration
 from trimtab.training import RunDirectory
 
@@ -29,15 +29,17 @@ class SweepDirectory:
     | --- | --- |
     | `results.jsonl` | one line a finished run, made of the files below whenever one of them is new |
     | `failures.jsonl` | one line a failed run, likewise |
+    | `cells.jsonl` | one line a model, task and method: the chosen rate, and the values of every seed |
     | `sweep.json` | the last recipe; its presence says what the directory is |
     | `runs/TRAINING/training/` | the run directory of a training |
     | `runs/TRAINING/SPLIT-RUN.json` | the record of a run that scored it; written last, never changed |
     | `runs/TRAINING/SPLIT-RUN.jsonl` | every answer |
     | `runs/TRAINING/SPLIT-RUN.failed.json`, `.txt` | in place of a record: the error, and its traceback |
+    | `groups/GROUP/` | while runs are trained together: their hashes, and checkpoints |
     | `runs/TRAINING/lock` | held (flock) by the process that works on this training |
 
-    TRAINING and RUN are hashes. A file is written under a temporary name and renamed: it is there completely or not at
-    all. Finished records are kept in memory; they do not change.
+    TRAINING, RUN and GROUP are hashes. A file is written under a temporary name and renamed: it is there completely or
+    not at all. Finished records are kept in memory; they do not change. An empty record is none.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -54,6 +56,11 @@ class SweepDirectory:
     def failures_file(self) -> Path:
         """A line for each failed run."""
         return self.path / "failures.jsonl"
+
+    @property
+    def cells_file(self) -> Path:
+        """A line for each model, task and method."""
+        return self.path / "cells.jsonl"
 
     @property
     def runs(self) -> Path:
@@ -96,35 +103,44 @@ class SweepDirectory:
     def record(self, run: Configuration) -> RunRecord | None:
         """The record of a finished run."""
         if run.hash not in self._records:
-            path = self.file(run, ".json")
-            if not path.is_file():
+            record = _load(self.file(run, ".json"), RunRecord)
+            if record is None:
                 return None
-            self._records[run.hash] = RunRecord.load(path)
+            self._records[run.hash] = record
         return self._records[run.hash]
 
     def failure(self, run: Configuration) -> FailedRun | None:
         """The record of a failed run."""
-        try:
-            return FailedRun.load(self.file(run, ".failed.json"))
-        except FileNotFoundError:  # there is none, or another sweep retries the run at this moment
-            return None
+        return _load(self.file(run, ".failed.json"), FailedRun)
 
     def forget_failure(self, run: Configuration) -> None:
         """Let a failed run be run again."""
         for suffix in (".failed.json", ".failed.txt"):
             self.file(run, suffix).unlink(missing_ok=True)
 
+    def groups(self) -> list[Path]:
+        """The folders of all groups of runs that are being trained together, or were when a process was killed."""
+        return sorted((self.path / "groups").glob("*"))
+
+    def group(self, name: str) -> Path:
+        """The folder of one such group."""
+        return self.path / "groups" / name
+
     @contextmanager
-    def claimed(self, run: Configuration) -> Iterator[bool]:
+    def claimed(self, run: Configuration, patience: float = 0.0) -> Iterator[bool]:
         """Within `with`, whether this process alone works on the run's training.
 
         The operating system frees the lock of a process that ends, however it ends.
+
+        Args:
+            run: one that has this training.
+            patience: seconds to wait for another process that works on it.
         """
         home = self.home(run)
         home.mkdir(parents=True, exist_ok=True)
         lock = FileLock(home / "lock")
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=patience)
         except Timeout:
             yield False
             return
@@ -149,21 +165,40 @@ class SweepDirectory:
                 (self.failures_file, "*/*-*.failed.json", FailedRun),
             ):
                 found = [path for path in self.runs.glob(pattern) if kind is FailedRun or ".failed." not in path.name]
-                records = sorted((kind.load(path) for path in found), key=lambda record: (record.finished, record.run))
-                _write_lines(target, records)
+                records: list[Any] = [record for path in found if (record := _load(path, kind)) is not None]
+                _write_lines(target, sorted(records, key=lambda record: (record.finished, record.run)))
+
+    def update_cells(self, change: Callable[[list[CellRecord]], list[CellRecord]]) -> None:
+        """Replace the lines of cells.jsonl by what `change` makes of them; one process at a time."""
+        with FileLock(self.path / ".assembling"):
+            old = load_cells(self.path) if self.cells_file.is_file() else []
+            _write_lines(self.cells_file, change(old))
 
 
 def load_results(path: str | Path) -> list[RunRecord]:
     """The finished runs of a sweep, in the order in which they finished.
 
     Args:
-        path: the sweep's directory.
+        path: the sweep's directory, or a file of such lines.
 
     Raises:
         FileNotFoundError: there is no results.jsonl.
         ValueError: a line of another schema.
     """
-    return _read_lines(SweepDirectory(path).results_file, RunRecord)
+    return _read_lines(Path(path) if Path(path).is_file() else SweepDirectory(path).results_file, RunRecord)
+
+
+def load_cells(path: str | Path) -> list[CellRecord]:
+    """Every model, task and method of a sweep: the chosen rate, and the values of every seed.
+
+    Args:
+        path: the sweep's directory.
+
+    Raises:
+        FileNotFoundError: there is no cells.jsonl.
+        ValueError: a line of another schema.
+    """
+    return _read_lines(SweepDirectory(path).cells_file, CellRecord)
 
 
 def load_failures(path: str | Path) -> list[FailedRun]:
@@ -182,6 +217,18 @@ def load_failures(path: str | Path) -> list[FailedRun]:
 def now() -> str:
     """The time, ISO 8601 in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _load(path: Path, kind: type[_R]) -> _R | None:
+    """The record in a file; None if there is no such file, or an empty one, as a power cut may leave.
+
+    Raises:
+        ValueError: the file holds something else; it is named.
+    """
+    try:
+        return kind.load(path) if path.stat().st_size else None
+    except FileNotFoundError:  # there is none, or another sweep retries the run at this moment
+        return None
 
 
 def _write_lines(path: Path, records: Iterable[Record]) -> None:

@@ -13,6 +13,7 @@ from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.costs import Costs
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Cell, Grid
+from trimtab.sweeps.groups import Group
 from trimtab.sweeps.plan import duration
 from trimtab.sweeps.selection import finished_finals, needed_runs, scored_rates
 from trimtab.sweeps.tracking import Tracker
@@ -50,7 +51,7 @@ class SweepProgress:
         """Give the terminal back."""
         self._bar.stop()
 
-    def announce(self, run: Configuration | None) -> None:
+    def announce(self, run: Configuration | Group | None) -> None:
         """What this process runs now; None: it has ended."""
         if run is not None:
             self._bar.update(self._row, description=f"now {run.describe()}")

@@ -35,6 +35,7 @@ class SweepRecipe:
         test_examples: how many the seeds are scored on at stage test; all if not given.
         batch_tokens: tokens in a batch of answers.
         keep: of the trained weights: adapters, nothing or all (fully fine-tuned models too).
+        together: how many adapters are trained in one pass over one base, at most; 1: each run alone.
     """
 
     models: list[Entry]
@@ -49,6 +50,7 @@ class SweepRecipe:
     test_examples: int | None = None
     batch_tokens: int = 8192
     keep: str = "adapters"
+    together: int = 1
 
     def __post_init__(self) -> None:
         """Refuse an empty grid, a value twice and an unknown choice."""
@@ -61,8 +63,9 @@ class SweepRecipe:
             check_distinct(name, getattr(self, name) or ())
         if self.selection_seeds == []:
             raise ValueError("The grid is empty: selection_seeds has no entry.")
-        if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens={self.batch_tokens!r} must be at least 1.")
+        for name in ("batch_tokens", "together"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1.")
 
     @property
     def choosing_seeds(self) -> list[int]:

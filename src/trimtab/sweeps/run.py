@@ -122,6 +122,12 @@ def run_one(
     return record
 
 
+def clear_leftovers(training: RunDirectory) -> None:
+    """Before a training starts or goes on: remove weights of a process that was killed while it saved."""
+    for leftover in training.path.glob(".weights.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def loss_curve(training: RunDirectory) -> list[list[float]]:
     """[last step, mean loss] of at most `CURVE_POINTS` equal stretches of the logged steps."""
     lines = training.metrics()
@@ -135,10 +141,9 @@ def _train(run: Configuration, training: RunDirectory, bases: BaseModels, callba
     full = run.method.family == "full"
     if full:
         bases.drop()  # its weights are changed: neither two copies in memory, nor a changed one for the next run
-    _reset_peak_memory()
+    reset_peak_memory()
     model, tokenizer = (bases.load if full else bases.get)(run.model, run.training)
-    for leftover in training.path.glob(".weights.*"):  # of a process that was killed while it saved
-        shutil.rmtree(leftover, ignore_errors=True)
+    clear_leftovers(training)
 
     def start() -> None:
         train(
@@ -185,7 +190,7 @@ def _trained_model(
         tuned.unload()
 
 
-def _reset_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """Begin to measure anew: a process that runs many would report the largest of them all."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-
 from rich.console import Group
 from rich.markup import escape
 
-from trimtab.results import RunRecord
+from trimtab.results import CellRecord
+from trimtab.sweeps.cells import cell_record
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Grid
 from trimtab.sweeps.plan import by_place, place_table
-from trimtab.sweeps.selection import chosen_rate, finished_finals, scored_rates
 
 
 def summary_table(grid: Grid, directory: SweepDirectory) -> Group:
@@ -25,21 +22,21 @@ def summary_table(grid: Grid, directory: SweepDirectory) -> Group:
     for place, cells in by_place(grid):
         table = place_table(place, "rate", "validation", grid.recipe.stage, "sd", "error", "seeds", "n")
         for cell in cells:
-            rate, scored = chosen_rate(cell, directory), scored_rates(cell, directory)
+            record = cell_record(cell, directory)
+            best = max((correct / n for _, correct, n in record.validation), default=None)
             table.add_row(
                 escape(cell.method),
-                "-" if rate is None else f"{rate:g}",
-                f"{100 * scored[0].accuracy:.1f}" if scored else "-",
-                *_mean_and_errors(finished_finals(cell, directory)),
+                "-" if record.learning_rate is None else f"{record.learning_rate:g}",
+                "-" if best is None else f"{100 * best:.1f}",
+                *_mean_and_errors(record),
             )
         tables.append(table)
     return Group(*tables)
 
 
-def _mean_and_errors(finals: list[RunRecord]) -> tuple[str, ...]:
-    if not finals:
+def _mean_and_errors(record: CellRecord) -> tuple[str, ...]:
+    if record.accuracy is None or record.standard_error is None:
         return ("-",) * 5
-    accuracies = [record.accuracy for record in finals]
-    mean, n = statistics.fmean(accuracies), finals[0].n
-    spread = f"{100 * statistics.stdev(accuracies):.1f}" if len(finals) > 1 else "-"
-    return f"{100 * mean:.1f}", spread, f"{100 * math.sqrt(mean * (1 - mean) / n):.1f}", f"{len(finals)}", f"{n:,}"
+    spread = "-" if record.standard_deviation is None else f"{100 * record.standard_deviation:.1f}"
+    mean, error = f"{100 * record.accuracy:.1f}", f"{100 * record.standard_error:.1f}"
+    return mean, spread, error, f"{len(record.accuracies)}", f"{record.n:,}"

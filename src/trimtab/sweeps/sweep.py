@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trimtab.results import RunRecord
+from trimtab.sweeps.cells import write_cells
 from trimtab.sweeps.costs import Costs
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.executors import ExecutorOptions, get_executor
@@ -80,9 +81,11 @@ def sweep(
         console.print(plan_table(grid, directory, parameters, costs, options.workers))
         if plan_only:
             return directory
+        write_cells(grid, directory)  # what is missing can be told from the beginning
         with SweepProgress(grid, directory, costs, options.workers, tracker) as progress:
             executor.run(grid, directory, progress)
     directory.assemble()
+    write_cells(grid, directory)
     console.print(summary_table(grid, directory))
     console.print(f"results in {directory.results_file}", markup=False, soft_wrap=True)
     _require_complete(grid, directory)

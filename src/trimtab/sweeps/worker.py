@@ -12,14 +12,16 @@ from collections.abc import Callable
 
 from trimtab.files import write_text
 from trimtab.results import Environment, FailedRun
+from trimtab.sweeps.cells import write_cells
 from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.directory import SweepDirectory, now
 from trimtab.sweeps.grid import Cell, Grid
+from trimtab.sweeps.groups import Group, claimed_group, forget_groups, give_up, train_group
 from trimtab.sweeps.run import BaseModels, run_one
-from trimtab.sweeps.selection import open_runs, weights_to_keep
+from trimtab.sweeps.selection import open_runs, settled, weights_to_keep
 
-Announce = Callable[[Configuration | None], None]
-"""Called with the run that begins, and with None whenever one has ended."""
+Announce = Callable[[Configuration | Group | None], None]
+"""Called with the run, or the runs trained together, that begin, and with None whenever one has ended."""
 
 
 def work(grid: Grid, directory: SweepDirectory, bases: BaseModels, announce: Announce, poll: float) -> None:
@@ -32,29 +34,72 @@ def work(grid: Grid, directory: SweepDirectory, bases: BaseModels, announce: Ann
         announce: told of each run that begins or ends here.
         poll: seconds between two looks when others have claimed all that is left.
     """
-    while waiting := [(cell, run) for cell in grid.cells for run in open_runs(cell, directory)]:
-        if not any(_taken(cell, run, grid, directory, bases, announce) for cell, run in waiting):
+    while waiting := _waiting(grid, directory):
+        runs = [run for _, run in waiting]
+        if not any(_taken(cell, run, runs, grid, directory, bases, announce) for cell, run in waiting):
             time.sleep(poll)
+    forget_groups(grid, directory)
+
+
+def _waiting(grid: Grid, directory: SweepDirectory) -> list[tuple[Cell, Configuration]]:
+    """The runs that can be started, in the grid's order.
+
+    Where runs are trained together those that are trained come first: what their scores make possible can then join a
+    group.
+    """
+    waiting = [(cell, run) for cell in grid.cells for run in open_runs(cell, directory)]
+    if grid.recipe.together > 1:
+        waiting.sort(key=lambda each: not directory.training(each[1]).finished)
+    return waiting
 
 
 def _taken(
-    cell: Cell, run: Configuration, grid: Grid, directory: SweepDirectory, bases: BaseModels, announce: Announce
+    cell: Cell,
+    run: Configuration,
+    waiting: list[Configuration],
+    grid: Grid,
+    directory: SweepDirectory,
+    bases: BaseModels,
+    announce: Announce,
 ) -> bool:
     """Whether this worker could claim the run, and so has done what there was to do for it."""
-    with directory.claimed(run) as mine:
-        if not mine:
+    with claimed_group(run, waiting, grid, directory) as group:
+        if group is None:
             return False
-        if directory.record(run) is None and directory.failure(run) is None:  # between the look and the claim
-            announce(run)
-            try:
-                run_one(run, directory, bases)
-            except Exception as error:
-                bases.drop()
-                write_failure(run, directory, error, traceback.format_exc(), bases.device)
+        if not settled(run, directory):  # between the look and the claim
+            if len(group.members) > 1:
+                _train(group, directory, bases, announce)
+            else:
+                _run(run, directory, bases, announce)
     _remove_weights(cell, grid, directory)
     directory.assemble()
+    write_cells(grid, directory)
     announce(None)
     return True
+
+
+def _run(run: Configuration, directory: SweepDirectory, bases: BaseModels, announce: Announce) -> None:
+    """Run a run, or record that it failed."""
+    announce(run)
+    try:
+        run_one(run, directory, bases)
+    except Exception as error:
+        bases.drop()
+        write_failure(run, directory, error, traceback.format_exc(), bases.device)
+
+
+def _train(group: Group, directory: SweepDirectory, bases: BaseModels, announce: Announce) -> None:
+    """Train a group, and record which of its runs diverged; scored they are one by one."""
+    announce(group)
+    try:
+        errors = train_group(group, directory, bases)
+    except Exception as error:
+        bases.drop()
+        give_up(group, directory, error)
+        return
+    for run, diverged in errors:
+        if not settled(run, directory):
+            write_failure(run, directory, diverged, "".join(traceback.format_exception(diverged)), bases.device)
 
 
 def write_failure(run: Configuration, directory: SweepDirectory, error: Exception, trace: str, device: str) -> None:

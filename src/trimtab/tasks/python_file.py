@@ -13,6 +13,7 @@ from types import ModuleType
 from trimtab.tasks.base import Task
 
 SUFFIX = ".py"
+_MODULE = "trimtab_task_file_"
 
 _NAME = re.compile(r"[\w.-]+")  # results and run directories are called by it
 
@@ -34,7 +35,7 @@ def load_python_task(path: str | Path, taken: Collection[str]) -> type[Task]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    module = ModuleType(f"trimtab_task_file_{path.stem}")
+    module = ModuleType(f"{_MODULE}{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their annotations up there
     try:
@@ -53,6 +54,12 @@ def load_python_task(path: str | Path, taken: Collection[str]) -> type[Task]:
         raise ValueError(f"{path} must define one task, a class derived from Task. {_what_there_is(own, concrete)}")
     _check(path, concrete[0], taken)
     return concrete[0]
+
+
+def file_of(task: Task) -> Path | None:
+    """The Python file that `load_python_task` has read the class of `task` from; None if it comes from elsewhere."""
+    module = type(task).__module__
+    return Path(inspect.getfile(type(task))) if module.startswith(_MODULE) else None
 
 
 def _what_there_is(own: list[type[Task]], concrete: list[type[Task]]) -> str:

@@ -70,3 +70,33 @@ class LengthGroupedSampler(Sampler[int]):
         if batches:
             batches[0], batches[longest] = batches[longest], batches[0]
         yield from (index for batch in batches + last for index in batch)
+
+
+class ParallelSampler(Sampler[tuple[int, ...]]):
+    """Several orders of the same examples at a time: each item holds the next index of every order.
+
+    Args:
+        samplers: one an order, of equal length.
+    """
+
+    def __init__(self, samplers: Sequence[LengthGroupedSampler]) -> None:
+        """Begin with epoch 0; whoever runs the epochs sets `epoch`."""
+        self.samplers = samplers
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of all orders."""
+        return self.samplers[0].epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        for sampler in self.samplers:
+            sampler.epoch = epoch
+
+    def __len__(self) -> int:
+        """How many examples one epoch of one order has."""
+        return len(self.samplers[0])
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """The indices of one epoch."""
+        return zip(*self.samplers, strict=True)

@@ -23,31 +23,43 @@ from trimtab.files import write_text
 _LOGGED = ("loss", "learning_rate", "grad_norm", "epoch")
 
 
-class MetricsWriter(TrainerCallback):
-    """Appends what is logged to a JSONL file: a line holds step, loss, rate, gradient norm and tokens.
-
-    A run that resumes from a checkpoint first drops the lines behind it: those steps are done again.
-    """
+class MetricsFile:
+    """A JSONL file of what is logged: a line holds step, loss, rate, gradient norm and tokens."""
 
     def __init__(self, path: Path) -> None:
         """Write to `path`."""
         self.path = path
 
+    def keep(self, step: int) -> None:
+        """Drop the lines behind `step`: a run that resumes from a checkpoint does those steps again."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+        write_text(self.path, "".join(kept))
+
+    def append(self, step: int, logs: dict[str, float], tokens: int) -> None:
+        """Write one line, of what the Trainer logs and the tokens seen so far."""
+        line = {"step": step, **{name: logs[name] for name in _LOGGED if name in logs}, "tokens": tokens}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class MetricsWriter(TrainerCallback):
+    """Appends what is logged to a `MetricsFile`."""
+
+    def __init__(self, path: Path) -> None:
+        """Write to `path`."""
+        self._file = MetricsFile(path)
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step that training starts at."""
         if state.is_world_process_zero:
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-            kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step)
-            write_text(self.path, "".join(kept))
+            self._file.keep(state.global_step)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Write one line; the summary that the Trainer logs at the end has no loss and is left out."""
         logs: dict[str, float] = kwargs["logs"]
         if state.is_world_process_zero and "loss" in logs:
-            line = {"step": state.global_step, **{name: logs[name] for name in _LOGGED if name in logs}}
-            line["tokens"] = state.num_input_tokens_seen
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            self._file.append(state.global_step, logs, state.num_input_tokens_seen)
 
 
 class ProgressBar(TrainerCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ BLOCK_BYTES = 32 * 2**20
 
 
 def summed_cross_entropy(
-    hidden: Float[Tensor, "tokens width"], targets: Int[Tensor, " tokens"], head: nn.Module | None = None
-) -> Float[Tensor, ""]:
+    hidden: Float[Tensor, "tokens width"],
+    targets: Int[Tensor, " tokens"],
+    head: nn.Module | None = None,
+    sizes: Sequence[int] | None = None,
+) -> Float[Tensor, "*groups"]:
     """sum_t -log softmax(z_t)[target_t] with z = head(hidden), in float32 (nats).
 
     The usual way keeps the logits, their float32 copy, its log-soft-max and the gradients of all three at once: with
@@ -29,17 +33,19 @@ def summed_cross_entropy(
         hidden: what the head reads, in any floating dtype.
         targets: indices into the vocabulary.
         head: a frozen head, whose parameters get no gradient. None: `hidden` are the logits.
+        sizes: of groups of tokens that follow each other; the result is then a sum for each. None: one sum, a scalar.
     """
-    loss: Tensor = _SummedCrossEntropy.apply(hidden, targets, head)
-    return loss
+    losses: Tensor = _CrossEntropy.apply(hidden, targets, head)
+    return losses.sum() if sizes is None else torch.stack([group.sum() for group in losses.split(list(sizes))])
 
 
-class _SummedCrossEntropy(torch.autograd.Function):
+class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: nn.Module | None) -> Tensor:
         wanted = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if wanted else None
-        loss = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        losses = torch.empty(len(hidden), dtype=wide, device=hidden.device)
         vocabulary = hidden.shape[1] if head is None else _width_of(head, hidden)
         # On a GPU fewer rows would read the head's weights more often than they compute with them.
         rows = max(512 if hidden.is_cuda else 1, BLOCK_BYTES // (4 * vocabulary))
@@ -48,24 +54,24 @@ class _SummedCrossEntropy(torch.autograd.Function):
             read = hidden[block].detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted and head is not None):
                 logits = read if head is None else head.forward(read)
-            log_probabilities = torch.log_softmax(logits.detach(), dim=1, dtype=loss.dtype)
+            log_probabilities = torch.log_softmax(logits.detach(), dim=1, dtype=wide)
             target = targets[block, None]
-            loss -= log_probabilities.gather(1, target).sum()
+            losses[block] = -log_probabilities.gather(1, target)[:, 0]
             if gradient is None:
                 continue
             d_logits = log_probabilities.exp_()
-            d_logits = d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=loss.dtype)).to(logits.dtype)
+            d_logits = d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=wide)).to(logits.dtype)
             gradient[block] = d_logits if head is None else torch.autograd.grad(logits, read, d_logits)[0]
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        return loss
+        return losses
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         # The factor in float32: rounded to bfloat16 it would scale the whole batch.
-        return (gradient.to(d_loss.dtype) * d_loss).to(gradient.dtype), None, None
+        return (gradient.to(d_losses.dtype) * d_losses[:, None]).to(gradient.dtype), None, None
 
 
 def _width_of(head: nn.Module, hidden: Tensor) -> int:

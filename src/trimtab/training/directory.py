@@ -84,8 +84,8 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the run reached its end."""
-        return self.result_file.is_file()
+        """Whether the run reached its end; an empty result, as a power cut may leave, is none."""
+        return self.result_file.is_file() and self.result_file.stat().st_size > 0
 
     @property
     def _occupied(self) -> bool:
@@ -126,7 +126,7 @@ class RunDirectory:
             raise FileExistsError(f"{self.path} holds files of something else; choose an empty output directory.")
         if overwrite:
             return
-        if differences := _differences(self.recipe(), _plain(recipe)):
+        if differences := _differences(_computed(self.recipe()), _computed(_plain(recipe))):
             raise FileExistsError(
                 f"{self.path} holds another run, which differs in {differences}. Choose another output "
                 "directory, or overwrite it."
@@ -192,6 +192,12 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe as YAML gives it back (tuples become lists, paths text), so that two can be compared."""
     plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
     return plain
+
+
+def _computed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the numbers depend on: all but how often the run can be resumed from."""
+    training = {key: value for key, value in recipe.get("training", {}).items() if key != "checkpoint_every"}
+    return {**recipe, "training": training}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -18,9 +15,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from trimtab.files import new_directory, require_free_disk
+from trimtab.files import new_directory
 from trimtab.methods import Method, attach, get_method
-from trimtab.models import context_length, device_name, load_model, model_name, resolve_device
+from trimtab.models import context_length, device_name, model_name, resolve_device
 from trimtab.results import Environment, TrainingResult
 from trimtab.tasks import Task, get_task
 from trimtab.training.arguments import trainer_arguments
@@ -30,9 +27,11 @@ from trimtab.training.data import supervised_dataset
 from trimtab.training.directory import RunDirectory
 from trimtab.training.gates import write_gates
 from trimtab.training.gradient_start import point_at_gradient
+from trimtab.training.outcome import peak_memory, require_finite
+from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
 from trimtab.training.restoring import restored
 from trimtab.training.selection import heads_to_select, selected_heads, selection_method, with_heads
-from trimtab.training.settings import TrainingSettings, require_trainable_dtype
+from trimtab.training.settings import TrainingSettings
 from trimtab.training.trainer import CompletionTrainer
 
 
@@ -89,19 +88,13 @@ def train(
     state = PartialState(cpu=device.type == "cpu")  # picks the GPU of this process, if there are several
     micro_batch = settings.micro_batch(state.num_processes)
     name = str(model) if isinstance(model, str | Path) else model_name(model)
-    options = {each.name: getattr(task, each.name) for each in fields(cast(Any, task))}
-    recipe = {
-        "model": name,
-        "task": {"name": task.name, **options},
-        "method": method.to_dict(),
-        "training": asdict(settings),
-    }
+    recipe = run_recipe(name, task, method, settings)
     if selection is not None:
         recipe["selection"] = selection.to_dict()
     run = RunDirectory(Path(out_dir))
     run.check(recipe, overwrite)
     examples = task.load("train", limit=settings.examples, seed=settings.data_seed)
-    base, tokenizer = _base(model, tokenizer, settings)
+    base, tokenizer = base_and_tokenizer(model, tokenizer, settings)
     dataset = supervised_dataset(examples, tokenizer, context_length(base), settings.chat)
     used = used_examples(len(dataset), micro_batch, state.num_processes)
     half = base.dtype == torch.bfloat16
@@ -125,7 +118,7 @@ def train(
         selection_seconds = run.selection.result().seconds
     with _attached(base, complete, settings.seed) as tuned:
         trainable = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
-        _require_room(run, trainable)
+        require_room(run, trainable)
         environment = Environment.collect(device_name(base))
         _claim(run, recipe, overwrite, state)
         if state.is_main_process:
@@ -143,16 +136,17 @@ def train(
             tokenizer,
             settings.batch_size,
             [MetricsWriter(run.metrics_file), *([bar] if progress else []), *callbacks],
+            share_prefix=settings.share_prefix,
         )
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except torch.linalg.LinAlgError:
-            _require_finite(tuned, method)  # a factorisation of what has diverged
+            require_finite(tuned.named_parameters(), method)  # a factorisation of what has diverged
             raise
         finally:
             bar.close()
         seconds = time.perf_counter() - started
-        _require_finite(tuned, method)
+        require_finite(tuned.named_parameters(), method)
         if state.is_main_process:
             _save(tuned, tokenizer, method, run)
             write_gates(tuned, run)
@@ -167,7 +161,7 @@ def train(
                 tokens=int(trainer.state.num_input_tokens_seen),
                 loss=run.metrics()[-1]["loss"],
                 seconds=selection_seconds + seconds,
-                peak_memory=_peak_memory(base.device),
+                peak_memory=peak_memory(base.device),
                 environment=environment,
             ).save(run.result_file)
             shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -196,35 +190,6 @@ def _attached(base: PreTrainedModel, method: Method, seed: int) -> Iterator[PreT
                 tuned.unload()
 
 
-def _base(
-    model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, settings: TrainingSettings
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model and its tokenizer."""
-    if isinstance(model, str | Path):
-        base, own = load_model(model, dtype=settings.dtype, device=settings.device, quantization=settings.quantization)
-        return base, tokenizer or own
-    if isinstance(model, PeftModel):
-        raise ValueError("The model already carries an adapter: pass the base, model.unload().")
-    require_trainable_dtype(str(model.dtype).removeprefix("torch."))
-    if tokenizer is None:
-        raise ValueError("A model that is passed as an object needs its tokenizer: train(..., tokenizer=...).")
-    return model, tokenizer
-
-
-def _require_room(run: RunDirectory, trainable: int) -> None:
-    """Room for two checkpoints (weights and AdamW's two moments, float32) and the weights themselves."""
-    require_free_disk(run.path, 4 * trainable * (2 * 3 + 1) + 50_000_000, "This run")
-
-
-def _require_finite(tuned: nn.Module, method: Method) -> None:
-    for name, parameter in tuned.named_parameters():
-        if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise FloatingPointError(
-                f"{name} is not finite after the last step with learning rate {method.learning_rate:.3g}: "
-                "the training diverged. Try a smaller learning rate."
-            )
-
-
 def _save(tuned: nn.Module, tokenizer: PreTrainedTokenizerBase, method: Method, run: RunDirectory) -> None:
     """Write the adapter, or after full fine-tuning the model and its tokenizer."""
     shutil.rmtree(run.weights, ignore_errors=True)  # of a run that was interrupted between here and its result
@@ -232,11 +197,3 @@ def _save(tuned: nn.Module, tokenizer: PreTrainedTokenizerBase, method: Method, 
         tuned.save_pretrained(directory)  # type: ignore[operator]
         if method.family == "full":
             tokenizer.save_pretrained(directory)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """The most memory in use so far, in bytes: of the GPU, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

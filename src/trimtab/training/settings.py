@@ -28,6 +28,7 @@ class TrainingSettings:
         device: as in `load_model`, when the model is given by name.
         quantization: as in `load_model`, when the model is given by name.
         gradient_checkpointing: trade time for memory.
+        share_prefix: compute what all prompts of a batch begin with once. The sums are the same, in another order.
         start_examples: how many examples an adapter with init_weights="gradient" sees before the first step.
         max_grad_norm: gradients are clipped to this norm.
         log_every: optimiser steps between two lines of metrics.jsonl.
@@ -46,6 +47,7 @@ class TrainingSettings:
     device: str = "auto"
     quantization: str | None = None
     gradient_checkpointing: bool = False
+    share_prefix: bool = True
     start_examples: int = 32
     max_grad_norm: float = 1.0
     log_every: int = 1

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from trimtab.training.batches import LengthGroupedSampler
+from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
 from trimtab.training.loss import CompletionLoss
+from trimtab.training.outcome import diverged
 from trimtab.tuners.steering import has_penalty, penalty, set_penalty_step
 
 
@@ -31,10 +32,11 @@ class CompletionTrainer(SFTTrainer):
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         callbacks: list[TrainerCallback],
+        share_prefix: bool = False,
     ) -> None:
         """Build the batches of `batch_size` (all processes and accumulation steps), then SFTTrainer."""
         lengths = [len(ids) for ids in train_dataset["input_ids"]]
-        self._sampler = LengthGroupedSampler(lengths, batch_size, args.seed)
+        self._sampler = self._order(lengths, batch_size, args.seed)
         super().__init__(
             model=model,
             args=args,
@@ -52,7 +54,7 @@ class CompletionTrainer(SFTTrainer):
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
         self._tuned = cast(PreTrainedModel, self.model)
-        self._completion_loss = CompletionLoss(self._tuned)
+        self._completion_loss = CompletionLoss(self._tuned, share_prefix)
         self._penalised = has_penalty(self._tuned)
 
     def compute_loss(
@@ -78,13 +80,14 @@ class CompletionTrainer(SFTTrainer):
             set_penalty_step(self._tuned, self.state.global_step)
             loss = loss + penalty(self._tuned) / self.current_gradient_accumulation_steps  # once an optimiser step
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is {loss.item()} at step {self.state.global_step + 1} with learning rate "
-                f"{self._get_learning_rate():.3g}: the training diverged. Try a smaller learning rate."
-            )
+            raise diverged(loss, self.state.global_step + 1, self._get_learning_rate())
         return loss
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
+    def _order(self, lengths: list[int], batch_size: int, seed: int) -> LengthGroupedSampler | ParallelSampler:
+        """The order in which examples are read."""
+        return LengthGroupedSampler(lengths, batch_size, seed)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler | ParallelSampler:
         return self._sampler
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +97,7 @@ class CompletionTrainer(SFTTrainer):
 class _EpochOf(TrainerCallback):
     """Tells the sampler which epoch begins, also when a resumed run begins in the middle of one."""
 
-    def __init__(self, sampler: LengthGroupedSampler) -> None:
+    def __init__(self, sampler: LengthGroupedSampler | ParallelSampler) -> None:
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -19,15 +20,15 @@ from trimtab.sweeps.configuration import HASH_DIGITS, Configuration
 from trimtab.sweeps.costs import Cost, Costs, Kind
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.executors.base import POLL_SECONDS, Executor, probe_here, run_worker, set_up_process, use_threads
+from trimtab.sweeps.executors.deaths import Deaths
 from trimtab.sweeps.grid import Grid
+from trimtab.sweeps.groups import Group
 from trimtab.sweeps.progress import SweepProgress
 from trimtab.sweeps.recipe import SweepRecipe
 from trimtab.sweeps.run import BaseModels
-from trimtab.sweeps.selection import open_runs
-from trimtab.sweeps.worker import work, write_failure
+from trimtab.sweeps.worker import work
 
-_DEATHS = 2
-"""How often a run may end its process before it counts as failed: once may be somebody else's doing."""
+logger = logging.getLogger(__name__)
 
 
 class Local(Executor):
@@ -48,9 +49,12 @@ class Local(Executor):
             return probe_here(grid, directory, costs, BaseModels(options.device))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            costs.probed |= pool.submit(
-                _probe, grid.recipe, str(directory.path), options.device, self._threads()
-            ).result()
+            asked = pool.submit(_probe, grid.recipe, str(directory.path), options.device, self._threads())
+            try:
+                costs.probed |= asked.result()
+            except BrokenProcessPool:
+                logger.warning("No estimate of the time: the process of the probe died, maybe because memory ran out.")
+                return False
         return True
 
     def run(self, grid: Grid, directory: SweepDirectory, progress: SweepProgress) -> None:
@@ -63,15 +67,13 @@ class Local(Executor):
 
     def _run_processes(self, grid: Grid, directory: SweepDirectory, progress: SweepProgress) -> None:
         workers = [self._start(grid, directory, index) for index in range(self.options.workers)]
-        deaths: Counter[str] = Counter()
+        deaths = Deaths(grid, directory, self.options.device)
         try:
             while any(each.process.exitcode != 0 for each in workers):
                 wait([each.process.sentinel for each in workers if each.process.is_alive()], timeout=POLL_SECONDS)
                 for index, each in enumerate(workers):
                     if each.process.exitcode:  # neither alive (None) nor ended well (0)
-                        deaths[each.run] += 1
-                        if deaths[each.run] >= _DEATHS:
-                            self._give_up(each, grid, directory)
+                        deaths.count(each.run, each.reason)
                         workers[index] = self._start(grid, directory, index)
                 progress.refresh()
         finally:
@@ -95,22 +97,6 @@ class Local(Executor):
     def _threads(self) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.options.threads or max(1, cores // self.options.workers)
-
-    def _give_up(self, worker: _Worker, grid: Grid, directory: SweepDirectory) -> None:
-        """Record that the run of a dead worker has failed.
-
-        Raises:
-            ChildProcessError: it had no run: what ends workers is not the runs' doing.
-        """
-        if not worker.run:
-            raise ChildProcessError(
-                f"Workers end with {worker.reason} before they have a run: see what they said above."
-            )
-        error = ChildProcessError(f"its process ended {_DEATHS} times, the last time with {worker.reason}")
-        for run in (run for cell in grid.cells for run in open_runs(cell, directory) if run.hash == worker.run):
-            with directory.claimed(run) as mine:
-                if mine and directory.record(run) is None:
-                    write_failure(run, directory, error, f"{error}\n", self.options.device)
 
 
 @dataclass(frozen=True)
@@ -140,7 +126,7 @@ def _work(recipe: SweepRecipe, path: str, device: str, threads: int, current: An
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def announce(run: Configuration | None) -> None:
+    def announce(run: Configuration | Group | None) -> None:
         current.value = b"" if run is None else run.hash.encode()
 
     run_worker(recipe, path, device, threads, announce)

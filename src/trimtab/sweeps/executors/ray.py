@@ -7,7 +7,9 @@ import os
 from typing import Any
 
 from trimtab.sweeps.directory import SweepDirectory
-from trimtab.sweeps.executors.base import POLL_SECONDS, Executor, ExecutorOptions, run_worker
+from trimtab.sweeps.executors.base import POLL_SECONDS, Executor, ExecutorOptions
+from trimtab.sweeps.executors.deaths import Deaths
+from trimtab.sweeps.executors.remote import RemoteWorker
 from trimtab.sweeps.grid import Grid
 from trimtab.sweeps.progress import SweepProgress
 
@@ -15,8 +17,8 @@ from trimtab.sweeps.progress import SweepProgress
 class Ray(Executor):
     """`workers` tasks of Ray Core, each with its share of the GPUs.
 
-    All machines see the sweep's directory under the same path. A task whose machine dies is started again by Ray, and
-    goes on with what is left.
+    All machines see the sweep's directory under the same path. A task whose process or machine dies is replaced, and
+    its run goes on from its last checkpoint; a run that ends its process twice has failed.
     """
 
     name = "ray"
@@ -46,13 +48,37 @@ class Ray(Executor):
             gpus = options.gpus_per_worker
             if gpus is None:  # without a share a task sees no GPU at all
                 gpus = 1 if ray.cluster_resources().get("GPU") else 0
-            task = ray.remote(num_cpus=threads, num_gpus=gpus)(run_worker)
-            path = str(directory.path.resolve())
-            waiting = [task.remote(grid.recipe, path, "auto", threads) for _ in range(options.workers)]
-            while waiting:
-                ended, waiting = ray.wait(waiting, timeout=POLL_SECONDS)
-                ray.get(ended)
-                progress.refresh()
+            # Ray's own retries would not count what a run does to its process.
+            task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_work)
+            self._watch(task, threads, grid, directory, progress)
         finally:
             if own:
                 ray.shutdown()
+        directory.assemble()
+        progress.refresh()
+
+    def _watch(self, task: Any, threads: int, grid: Grid, directory: SweepDirectory, progress: SweepProgress) -> None:
+        """Start the workers, and another one for each that dies, until all have ended well."""
+        ray, deaths = self._ray, Deaths(grid, directory, self.options.device)
+        died = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+
+        def start() -> tuple[Any, RemoteWorker]:
+            worker = RemoteWorker.of(grid, directory, threads)
+            return task.remote(worker), worker
+
+        waiting = dict(start() for _ in range(self.options.workers))
+        while waiting:
+            ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+            for each in ended:
+                worker = waiting.pop(each)
+                try:
+                    ray.get(each)
+                except died as error:
+                    deaths.count(worker.run, type(error).__name__)
+                    waiting |= dict([start()])
+                worker.forget()
+            progress.refresh()
+
+
+def _work(worker: RemoteWorker) -> None:
+    worker()

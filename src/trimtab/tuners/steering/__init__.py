@@ -9,6 +9,7 @@ from trimtab.tuners.steering.lofit import head_norms, select_heads
 from trimtab.tuners.steering.model import SteeringModel
 from trimtab.tuners.steering.penalty import PenaltyStep, has_penalty, penalty, set_penalty_step
 from trimtab.tuners.steering.prompts import prompt_lengths
+from trimtab.tuners.steering.rows import adapter_rows
 from trimtab.tuners.steering.strength import get_strengths, set_strength, strength
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "SteeringConfig",
     "SteeringLayer",
     "SteeringModel",
+    "adapter_rows",
     "get_strengths",
     "has_penalty",
     "head_gates",

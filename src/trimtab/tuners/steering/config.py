@@ -21,6 +21,9 @@ from trimtab.tuners.steering.heads import check_selection, checked_heads
 FROM_GRADIENT = "gradient"
 """The start that needs to see the task; see `start_from_gradient`."""
 
+RANDOM_UP = "random_up"
+"""The start with W_up at random and W_down at zero."""
+
 
 @dataclass
 class SteeringConfig(PeftConfig):
@@ -47,9 +50,9 @@ class SteeringConfig(PeftConfig):
         positions: `all`, `all_but_first(n)`, `last_prompt`, `first_last(n,m)` (of the prompt) or `generated`.
         strength: s, the dial; 0 is the base model. `trimtab.set_strength` changes it at any time.
         init_weights: start as a no-op, with W_down at random (True) or, once `trimtab.start_from_gradient` has seen
-            some batches of the task, along the gradient ("gradient"; `trimtab.training.train` calls it). False draws
-            random weights, which is for tests.
-        init_scale: factor on the Kaiming-uniform start of W_down (the paper's code has 1e-3).
+            some batches of the task, along the gradient ("gradient"; `trimtab.training.train` calls it); or with W_up
+            at random and W_down at zero ("random_up"). False draws random weights, which is for tests.
+        init_scale: factor on the Kaiming-uniform start of W_down (the paper's code has 1e-3), or of W_up.
         penalty: coefficient of what `head_scale` (L1) and `jola` (L0) add to the loss, or of LoFiT's first stage where
             `select_heads` asks for it; None is the published one, 0 adds nothing.
         target_modules: steer the output of these modules (names, suffixes or a regular expression, as everywhere
@@ -73,7 +76,9 @@ class SteeringConfig(PeftConfig):
     select_heads: float | None = field(default=None, metadata={"help": "Heads that LoFiT's first stage selects."})
     positions: str = field(default="all", metadata={"help": "all, last_prompt, first_last(n,m) or generated."})
     strength: float = field(default=1.0, metadata={"help": "Factor on the shift; 0 is the base model."})
-    init_weights: bool | str = field(default=True, metadata={"help": "Start as a no-op: True, or 'gradient'."})
+    init_weights: bool | str = field(
+        default=True, metadata={"help": "Start as a no-op: True, 'gradient', 'random_up'."}
+    )
     init_scale: float = field(default=1.0, metadata={"help": "Factor on the start of W_down."})
     penalty: float | None = field(default=None, metadata={"help": "Coefficient of the penalty on the loss."})
     target_modules: list[str] | str | None = field(
@@ -114,8 +119,14 @@ class SteeringConfig(PeftConfig):
         for name in ("use_bias", "normalize"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
-        if not isinstance(self.init_weights, bool) and self.init_weights != FROM_GRADIENT:
-            raise ValueError(f"init_weights={self.init_weights!r} must be True, False or {FROM_GRADIENT!r}.")
+        if not isinstance(self.init_weights, bool) and self.init_weights not in (FROM_GRADIENT, RANDOM_UP):
+            raise ValueError(
+                f"init_weights={self.init_weights!r} must be True, False, {FROM_GRADIENT!r} or {RANDOM_UP!r}."
+            )
+        if self.init_weights == RANDOM_UP and "random_up" not in intervention.uses:
+            raise ValueError(
+                f"The intervention {self.intervention!r} has no W_up: init_weights='random_up' is not for it."
+            )
         if self.init_weights == FROM_GRADIENT and not (intervention.starts_as_noop and len(intervention.read) == 1):
             raise ValueError(
                 f"The intervention {self.intervention!r} cannot start from the gradient: it needs one factor that "
@@ -176,6 +187,7 @@ class SteeringConfig(PeftConfig):
             normalize=self.normalize,
             init_weights=self.init_weights is not False,
             init_scale=self.init_scale,
+            random_up=self.init_weights == RANDOM_UP,
             penalty=self.penalty,
         )
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trimtab.interventions import Intervention
+from trimtab.tuners.steering.gradient_sums import summed_gradients
 from trimtab.tuners.steering.layer import SteeringLayer
 
 
@@ -47,7 +45,7 @@ def start_from_gradient(model: nn.Module, losses: Iterable[Tensor], adapter_name
     if not layers:
         raise ValueError(f"The model has no steering adapter {adapter_name!r}.")
     factors = [_reading_factor(layer.intervention(adapter_name)) for layer in layers]
-    with _summed_gradients(layers, adapter_name) as sums:
+    with summed_gradients([(layer, adapter_name) for layer in layers]) as sums:
         for loss in losses:
             loss.backward()
     for parameter in model.parameters():
@@ -58,7 +56,7 @@ def start_from_gradient(model: nn.Module, losses: Iterable[Tensor], adapter_name
             f"forward pass in which the adapter {adapter_name!r} is active and its strength is not 0."
         )
     for index, factor in enumerate(factors):
-        *_, rows = torch.linalg.svd(sums[index])
+        *_, rows = torch.linalg.svd(sums[index].matrix)
         scale = layers[index].intervention(adapter_name).options.init_scale / math.sqrt(3)
         with torch.no_grad():
             factor.copy_(scale * rows[: len(factor)])
@@ -76,30 +74,3 @@ def _reading_factor(intervention: Intervention) -> nn.Parameter:
         raise ValueError("A reading factor under a constraint cannot start from the gradient.")
     factor: nn.Parameter = getattr(intervention, name)
     return factor
-
-
-@contextmanager
-def _summed_gradients(layers: list[SteeringLayer], adapter_name: str) -> Iterator[dict[int, Tensor]]:
-    """Within the `with` block, backward passes add each layer's G, by index."""
-    sums: dict[int, Tensor] = {}
-
-    def add(index: int, read: Tensor, grad: Tensor) -> None:
-        product = grad.flatten(0, -2).float().T @ read
-        sums[index] = sums[index] + product if index in sums else product
-
-    def remember(index: int, layer: nn.Module, args: tuple[Any, ...], steered: Tensor) -> None:
-        if not steered.requires_grad:
-            return  # a forward pass that nobody will go back through
-        h: Tensor = args[0].detach() * layers[index].multipliers[adapter_name]
-        read = layers[index].intervention(adapter_name).reads(h).flatten(0, -2).float()
-        mask = layers[index].context.selected(layers[index].policies[adapter_name], h)
-        if mask is not None:
-            read = read.masked_fill(~mask.reshape(-1, 1), 0)
-        steered.register_hook(partial(add, index, read))
-
-    handles = [layer.register_forward_hook(partial(remember, index)) for index, layer in enumerate(layers)]
-    try:
-        yield sums
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -127,16 +127,29 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         return name in self.steering_interventions and name not in self.merged_adapters and self.strengths[name] != 0.0
 
     def _steer_rows(self, h: Tensor) -> Tensor:
-        steered = h
-        for name, rows in self.context.row_masks(h):
-            if name != BASE_ROW and self._steers(name):
-                steered = torch.where(rows[..., None], self._steer(name, h), steered)
-        return steered
+        """Each group of rows by its own adapter.
+
+        Split and put together again, whose gradients are each other: those of slices would each be as large as h.
+        """
+        groups = self.context.row_groups(h)
+        steered = {name for name, _ in groups if name != BASE_ROW and self._steers(name)}
+        if not steered:
+            return h
+        parts, start = [], 0
+        for (name, rows), part in zip(groups, h.split([rows for _, rows in groups]), strict=True):
+            if name in steered:
+                tokens = self.context.selected(self.policies[name], h)
+                part = self._steer_tokens(name, part, None if tokens is None else tokens[start : start + rows])
+            parts.append(part)
+            start += rows
+        return torch.cat(parts)
 
     def _steer(self, name: str, h: Tensor) -> Tensor:
+        return self._steer_tokens(name, h, self.context.selected(self.policies[name], h))
+
+    def _steer_tokens(self, name: str, h: Tensor, tokens: Tensor | None) -> Tensor:
         intervention = self.intervention(name)
         strength, multiplier = self.strengths[name], self.multipliers[name]
-        tokens = self.context.selected(self.policies[name], h)
         if multiplier == 1.0:
             return intervention.steer(h, strength, tokens)
         added = h * multiplier

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -80,8 +81,8 @@ class TokenContext:
             raise RuntimeError(f"Hidden states of shape {tuple(h.shape)} for {tuple(mask.shape)} tokens of input.")
         return mask.to(h.device).view(h.shape[:-1])
 
-    def row_masks(self, h: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """For each adapter named in `adapter_rows`, the mask of its tokens in `h` (rows, tokens, width)."""
+    def row_groups(self, h: Tensor) -> list[tuple[str, int]]:
+        """The rows of `h` (rows, ...) in the groups that follow each other: adapter, and number of rows."""
         rows = self.adapter_rows or ()
         if not rows or h.shape[0] % len(rows):
             raise ValueError(
@@ -89,10 +90,8 @@ class TokenContext:
                 f"{len(rows)} and {h.shape[0]} respectively."
             )
         # Beams and several returned sequences repeat each row in place.
-        names = [name for name in rows for _ in range(h.shape[0] // len(rows))]
-        for adapter in dict.fromkeys(names):
-            mask = torch.tensor([name == adapter for name in names], device=h.device)
-            yield adapter, mask.view(-1, *[1] * (h.dim() - 2)).expand(h.shape[:-1])
+        repeats = h.shape[0] // len(rows)
+        return [(name, repeats * len(list(group))) for name, group in groupby(rows)]
 
     @contextmanager
     def generating(self, prompt: Tensor) -> Iterator[None]:

@@ -1,0 +1,329 @@
+"""A LoRA distilled into steering adapters: what is recovered, what makes it good, and is it worth the time?
+
+    python benchmarks/distillation.py                       # ListOps-small: about 1.7 hours on one core
+    python benchmarks/distillation.py --tasks boolq --compare_on listops-small --teacher_examples 800 --test 200 \\
+        --task_options '{"boolq": {"data_dir": "data/boolq"}}'                  # about 2 hours more
+
+For each task a LoRA is trained (the teacher), and answers the prompts of some training examples; then
+
+1. ways to fit are compared at rank 8 on validation examples (on the first task, for all): sequential or parallel,
+   weights, metric, refinement;
+2. with the best of them (least KL where answers are predicted), adapters of rank 1, 8 and 32 and vectors are distilled
+   and scored on test examples, at once and after a short training run that begins at them;
+3. the same short run from scratch, and one from scratch that takes as long as distilling and training together.
+
+What is in distillation.json already is not measured again. Writes distillation.json and distillation.md into
+benchmarks/results, and docs/assets/distillation.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from _distillation_report import figure, markdown
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from trimtab import SteeringConfig
+from trimtab.distillation import DistillationSettings, answered, distill, twin
+from trimtab.encoding import Encoded
+from trimtab.evaluation import evaluate
+from trimtab.figures import require_matplotlib, save_svg
+from trimtab.files import write_text
+from trimtab.methods import get_method
+from trimtab.models import EMBEDDED_MODEL, load_model, skeleton
+from trimtab.results import Environment
+from trimtab.tasks import Task, get_task
+from trimtab.training import RunDirectory, TrainingSettings, load_run, train
+from trimtab.tuners.steering.files import WEIGHTS
+
+HERE = Path(__file__).parent
+STUDENT = {"normalize": True, "use_bias": True}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # settings of the fit, options of the adapter; the first is the plain linearised oracle
+    "parallel, plain squares": ({"fitting": "parallel", "weights": "equal", "answer_share": None}, {}),
+    "on the tuned stream": ({"fitting": "tuned_stream"}, {}),
+    "sequential, plain squares": ({"weights": "equal", "answer_share": None}, {}),
+    "relative squares": ({"answer_share": None}, {}),
+    "answers half": ({}, {}),
+    "answers 90 %": ({"answer_share": 0.9}, {}),
+    "metric of logits": ({"metric": "logits"}, {}),
+    "metric of gradients": ({"metric": "gradient"}, {}),
+    "weights of gradients": ({"weights": "gradient", "answer_share": None}, {}),
+    "metric and weights of gradients": ({"weights": "gradient", "metric": "gradient", "answer_share": None}, {}),
+    "one refinement": ({"refinements": 1}, {}),
+    "reads h": ({}, {"normalize": False}),
+    "without bias": ({}, {"use_bias": False}),
+    "all but the first token": ({}, {"positions": "all_but_first(1)"}),
+    "later half of the layers": ({}, {"layers": "later"}),
+}
+"""Each differs from "answers half", the default, in what it names."""
+
+
+class Book:
+    """The results so far, in a file that every new one is added to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {"settings": {}, "cells": {}}
+        if path.exists():
+            self.content = json.loads(path.read_text(encoding="utf-8"))
+
+    def open(self, task: str, settings: dict[str, Any]) -> None:
+        """Note the settings of a task, which may differ from those of another; they stay as they are from then on."""
+        known = self.content["settings"].setdefault(task, settings)
+        if known != settings:
+            raise SystemExit(f"{self._path} has {task} with other settings: {known}. Delete it, or use --results.")
+
+    def cell(self, task: str, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The cell of this name, measured if it is not there."""
+        key = f"{task}: {name}"
+        if key not in self.content["cells"]:
+            self.content["cells"][key] = measure()
+            self.content["environment"] = asdict(Environment.collect("cpu"))
+            write_text(self._path, json.dumps(self.content, indent=1) + "\n")
+            shown = {k: v for k, v in self.content["cells"][key].items() if k not in ("layers", "texts")}
+            print(key, json.dumps(shown), flush=True)
+        return dict(self.content["cells"][key])
+
+
+class StartAt(TrainerCallback):
+    """A training run that begins at a saved adapter."""
+
+    def __init__(self, adapter: Path) -> None:
+        self._adapter = adapter
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the numbers in, unless the run goes on from a checkpoint."""
+        if state.global_step == 0:
+            set_peft_model_state_dict(kwargs["model"], load_file(self._adapter / WEIGHTS))
+
+
+class Bench:
+    """One task: its teacher, its texts, and what is measured with them."""
+
+    def __init__(self, name: str, options: argparse.Namespace, book: Book) -> None:
+        self.name, self.options, self.book = name, options, book
+        self.task: Task = get_task(name, **options.task_options.get(name, {}))
+        self.folder = options.runs / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Everything, in an order in which the next step has what it needs."""
+        texts = self._texts()
+        self._cell("base", lambda: self._score(*self._base(), "test"))
+        self._cell("tuned", lambda: self._score(*self._teacher(), "test"))
+        if self.options.compare_on == self.name:
+            for label, variant in VARIANTS.items():
+                self._cell(f"variant {label}", lambda label=label, v=variant: self._variant(label, v, texts))
+        fit, student = VARIANTS[self.best()]
+        rates = {name: self._rate(name, fit, student, texts) for name in ("distilled", "scratch")}
+        for rank in (*self.options.ranks, 0):
+            self._rank(rank, fit, student, texts, rates)
+
+    def best(self) -> str:
+        """The way to fit with the least KL where held-out answers are predicted, of those that need forward passes
+        only unless --allow_gradients."""
+        cells = {
+            label: self.book.content["cells"][f"{self.options.compare_on}: variant {label}"]
+            for label, (fit, _) in VARIANTS.items()
+            if self.options.allow_gradients or "gradient" not in fit.values()
+        }
+        return min(cells, key=lambda label: cells[label]["kl_validation"]["answers"])
+
+    def _cell(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return self.book.cell(self.name, name, measure)
+
+    def _base(self) -> tuple[Any, Any]:
+        return load_model(self.options.model, dtype="float32")
+
+    def _teacher(self) -> tuple[Any, Any]:
+        run = RunDirectory(self.folder / "teacher")
+        if not run.finished:
+            method = get_method("lora", learning_rate=1e-3, schedule="cosine", warmup_ratio=0.05)
+            settings = TrainingSettings(examples=self.options.teacher_examples, batch_size=4)
+            train(self.options.model, method, self.task, run.path, settings=settings)
+        return load_run(run.path, dtype="float32")
+
+    def _pair(self) -> tuple[Any, Any, Any]:
+        """A base, the teacher on a twin of it, the tokenizer."""
+        self._teacher()
+        base, tokenizer = self._base()
+        tuned = PeftModel.from_pretrained(twin(base), str(RunDirectory(self.folder / "teacher").weights)).eval()
+        return base, tuned, tokenizer
+
+    def _texts(self) -> list[Encoded]:
+        """The teacher's answers to the prompts of training examples."""
+
+        def measure() -> dict[str, Any]:
+            tuned, tokenizer = self._teacher()
+            examples = self.task.load("train", limit=self.options.prompts)
+            started = time.perf_counter()
+            texts = answered(tuned, tokenizer, examples, self.options.answer_tokens or self.task.max_new_tokens)
+            seconds = time.perf_counter() - started
+            return {"seconds": seconds, "texts": [[each.prompt, each.completion] for each in texts]}
+
+        return [Encoded(prompt, answer) for prompt, answer in self._cell("texts", measure)["texts"]]
+
+    def _score(self, model: Any, tokenizer: Any, split: Any) -> dict[str, Any]:
+        limit = self.options.test if split == "test" else self.options.validation
+        accuracy = evaluate(model, tokenizer, self.task, split=split, limit=limit, progress=False).accuracy
+        return {"correct": accuracy.correct, "n": accuracy.n}
+
+    def _distilled(
+        self, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded], rank: int, out: Path, split: Any
+    ) -> dict[str, Any]:
+        """Distil, save, score."""
+        base, tuned, tokenizer = self._pair()
+        changes = self._changes(rank, student)
+        config = SteeringConfig(r=rank, **changes) if rank else SteeringConfig(intervention="vector", **changes)
+        adapted, result = distill(base, tuned, texts, config, DistillationSettings(**fit))
+        adapted.save_pretrained(str(out))
+        return {
+            **self._score(adapted, tokenizer, split),
+            "parameters": result.parameters,
+            "seconds": result.seconds,
+            "kl_before": result.before,
+            "kl": result.after,
+            "layers": result.layers,
+            "refined": result.refined,
+        }
+
+    def _changes(self, rank: int, student: dict[str, Any]) -> dict[str, Any]:
+        """The options of an adapter; a vector (rank 0) has neither bias nor anything that it reads."""
+        changes = {**STUDENT, **student}
+        if changes.get("layers") == "later":
+            count = skeleton(self.options.model).config.get_text_config().num_hidden_layers
+            changes["layers"] = list(range(count // 2, count))
+        return changes if rank else {name: changes[name] for name in ("layers", "positions") if name in changes}
+
+    def _variant(
+        self, label: str, variant: tuple[dict[str, Any], dict[str, Any]], texts: list[Encoded]
+    ) -> dict[str, Any]:
+        found = self._distilled(*variant, texts, 8, self.folder / "variants" / label.replace(" ", "-"), "validation")
+        return {**found, "kl_validation": found["kl"]}
+
+    def _rate(self, start: str, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded]) -> float:
+        """The rate of the short run from a distilled adapter, or from scratch, by validation accuracy at one rank."""
+        rank = self.options.ranks[len(self.options.ranks) // 2]
+        begin = self.folder / f"rank-{rank}" if start == "distilled" else None
+        self._of_rank(rank, fit, student, texts)
+        scores = {}
+        for rate in self.options.rates:
+            out = self.folder / f"rate-{start}-{rate:g}"
+            cell = self._cell(
+                f"rate {start} {rate:g}",
+                lambda rate=rate, out=out: self._trained(
+                    rank, rate, self.options.tune, out, begin, student, "validation"
+                ),
+            )
+            scores[rate] = cell["correct"]
+        return max(scores, key=lambda rate: (scores[rate], -rate))
+
+    def _of_rank(self, rank: int, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded]) -> dict[str, Any]:
+        """The distilled adapter of a rank, scored on test; rank 0 is the vector."""
+        out = self.folder / f"rank-{rank}"
+        return self._cell(f"{_named(rank)} distilled", lambda: self._distilled(fit, student, texts, rank, out, "test"))
+
+    def _rank(
+        self,
+        rank: int,
+        fit: dict[str, Any],
+        student: dict[str, Any],
+        texts: list[Encoded],
+        rates: dict[str, float],
+    ) -> None:
+        """Distilled, distilled and trained, trained as briefly, trained as long."""
+        name, adapter = _named(rank), self.folder / f"rank-{rank}"
+        found = self._of_rank(rank, fit, student, texts)
+        tune = self.options.tune
+        trained = self._cell(
+            f"{name} distilled, trained",
+            lambda: self._trained(
+                rank, rates["distilled"], tune, self.folder / f"tuned-{rank}", adapter, student, "test"
+            ),
+        )
+        self._cell(
+            f"{name} scratch, as many examples",
+            lambda: self._trained(rank, rates["scratch"], tune, self.folder / f"short-{rank}", None, student, "test"),
+        )
+        spent = found["seconds"] + self._cell("texts", dict)["seconds"] + trained["seconds"]
+        examples = max(tune, round(tune * spent / trained["seconds"]))
+        self._cell(
+            f"{name} scratch, as long",
+            lambda: self._trained(
+                rank, rates["scratch"], examples, self.folder / f"long-{rank}", None, student, "test"
+            ),
+        )
+
+    def _trained(
+        self,
+        rank: int,
+        rate: float,
+        examples: int,
+        out: Path,
+        begin: Path | None,
+        student: dict[str, Any],
+        split: Any,
+    ) -> dict[str, Any]:
+        changes = self._changes(rank, student)
+        named = get_method("post-block-normalized", r=rank, **changes) if rank else get_method("1-vec", **changes)
+        method = replace(named, learning_rate=rate, schedule="cosine", warmup_ratio=0.05)
+        run = RunDirectory(out)
+        if not run.finished:
+            settings = TrainingSettings(examples=examples, batch_size=4)
+            callbacks = [] if begin is None else [StartAt(begin)]
+            train(self.options.model, method, self.task, out, settings=settings, callbacks=callbacks)
+        scored = self._score(*load_run(out, dtype="float32"), split)
+        return {**scored, "rate": rate, "examples": examples, "seconds": run.result().seconds}
+
+
+def _named(rank: int) -> str:
+    return f"rank {rank}" if rank else "vector"
+
+
+def main() -> None:
+    """Measure what is missing, write table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED_MODEL)
+    parser.add_argument("--tasks", nargs="+", default=["listops-small"])
+    parser.add_argument("--compare_on", help="the task on which ways to fit are compared; the first if not given")
+    parser.add_argument("--task_options", type=json.loads, default={}, help="JSON: options of the tasks by name")
+    parser.add_argument("--teacher_examples", type=int, default=1600)
+    parser.add_argument("--prompts", type=int, default=120, help="training prompts that the teacher answers")
+    parser.add_argument("--answer_tokens", type=int, help="of the teacher's answers; the task's limit if not given")
+    parser.add_argument("--tune", type=int, default=200, help="examples of the short training run")
+    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--validation", type=int, default=200)
+    parser.add_argument("--test", type=int, default=300)
+    parser.add_argument("--allow_gradients", action="store_true", help="choose among fits with a backward pass too")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=HERE.parent / "runs" / "distillation")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
+    options = parser.parse_args()
+    require_matplotlib()
+    torch.set_num_threads(options.threads)
+    options.compare_on = options.compare_on or options.tasks[0]
+    unsaved = ("tasks", "task_options", "runs", "results", "docs")
+    settings = {name: value for name, value in vars(options).items() if name not in unsaved}
+    options.results.mkdir(parents=True, exist_ok=True)
+    book = Book(options.results / "distillation.json")
+    for name in options.tasks:
+        book.open(name, settings)
+        Bench(name, options, book).run()
+    write_text(options.results / "distillation.md", markdown(book.content))
+    save_svg(figure(book.content), options.docs / "assets" / "distillation.svg")
+
+
+if __name__ == "__main__":
+    main()

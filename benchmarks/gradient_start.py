@@ -1,0 +1,143 @@
+"""Does the start along the gradient reach the default start's loss and accuracy in fewer steps?
+
+    python benchmarks/gradient_start.py     # about 45 minutes on one core; runs that are done are not repeated
+
+Trains post-block-plus from both starts, the same otherwise (examples, batches, rates, seeds), and scores validation
+after some numbers of steps of the same run: the rate falls along one cosine, so a point is no end of a shorter run.
+Writes gradient_start.json into benchmarks/results and gradient-start.svg into docs/assets.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _validation import Validation, parser_of, settings_of
+from matplotlib.figure import Figure
+from transformers import TrainerCallback
+
+from trimtab.figures import figure, save_svg, series
+from trimtab.files import write_text
+from trimtab.methods import get_method
+from trimtab.models import device_name, load_model
+from trimtab.results import Environment
+from trimtab.tasks import get_task
+from trimtab.training import TrainingSettings
+
+STARTS: dict[str, str | bool] = {"random": True, "gradient": "gradient"}
+
+
+class ScoreAt(TrainerCallback):
+    """Scores the model after some steps; a step that a file beside the run holds is not scored again."""
+
+    def __init__(self, steps: list[int], validation: Validation, file: Path) -> None:
+        self.steps = steps
+        self.validation = validation
+        self.file = file
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """What the file holds, by step."""
+        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        return found
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score if it is one of the steps."""
+        step, scores = state.global_step, self.scores
+        if step in self.steps and str(step) not in scores:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.file, json.dumps({**scores, str(step): self.validation.score(kwargs["model"])}) + "\n")
+
+
+def main() -> None:
+    """Train, score, compare, write."""
+    parser = parser_of(__doc__, "gradient-start")
+    parser.add_argument("--method", default="post-block-plus")
+    parser.add_argument("--learning_rate", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200, 400], help="the last one ends a run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    base, tokenizer = load_model(options.model, dtype=options.dtype)
+    validation = Validation(get_task(options.task), tokenizer, options.validation, options.answers)
+    untrained = validation.score(base)
+    last = max(options.steps)
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for start, init_weights in STARTS.items():
+        method = get_method(options.method, learning_rate=options.learning_rate, init_weights=init_weights)
+        curves[start] = []
+        for seed in options.seeds:
+            settings = TrainingSettings(
+                examples=last * options.batch_size, batch_size=options.batch_size, max_steps=last, seed=seed
+            )
+            name = f"{start}-{seed}"
+            scored = ScoreAt(options.steps, validation, options.runs / f"{name}.json")
+            validation.score_of_run(base, method, options.runs / name, settings, (scored,))
+            curves[start].append({"seed": seed, "scores": {"0": untrained, **scored.scores}})
+            print(name, scored.scores, flush=True)
+    needed = steps_to_reach(curves)
+    record = {
+        "environment": asdict(Environment.collect(device_name(base))),
+        "settings": settings_of(options),
+        "curves": curves,
+        "steps_of_the_gradient_start": needed,
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(options.results / "gradient_start.json", json.dumps(record, indent=1) + "\n")
+    save_svg(drawing_of(curves), options.docs / "assets" / "gradient-start.svg")
+    print(f"steps after which the gradient start has the random start's loss: {needed}")
+
+
+def means(curves: list[dict[str, Any]], what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the mean over the seeds of loss or accuracy there."""
+    steps = sorted({int(step) for one in curves for step in one["scores"]})
+    return np.array(steps), np.array([np.mean([one["scores"][str(step)][what] for one in curves]) for step in steps])
+
+
+def steps_to_reach(curves: dict[str, list[dict[str, Any]]]) -> dict[str, float | None]:
+    """By step of the random start: after how many steps the gradient start's mean loss is as low.
+
+    Between two scored steps the loss is taken for linear; None: it never is.
+    """
+    steps, random = means(curves["random"], "loss")
+    _, gradient = means(curves["gradient"], "loss")
+    found: dict[str, float | None] = {}
+    for step, wanted in zip(steps[1:], random[1:], strict=True):
+        below = np.flatnonzero(gradient <= wanted)
+        if not below.size:
+            found[str(step)] = None
+            continue
+        end = int(below[0])
+        if end == 0:
+            found[str(step)] = 0.0
+            continue
+        share = (gradient[end - 1] - wanted) / (gradient[end - 1] - gradient[end])
+        found[str(step)] = float(steps[end - 1] + share * (steps[end] - steps[end - 1]))
+    return found
+
+
+def drawing_of(curves: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Loss, and accuracy where it was measured, over the steps: mean of the seeds, and from the least to the most."""
+    measured = [name for name in ("loss", "accuracy") if name in curves["random"][0]["scores"]["0"]]
+    labels = {"loss": "validation loss, nats an answer token", "accuracy": "validation accuracy, %"}
+    with figure("gradient-start", 4.6 * len(measured), 3.8) as drawing:
+        for axes, what in zip(np.atleast_1d(drawing.subplots(1, len(measured))), measured, strict=True):
+            factor = 100 if what == "accuracy" else 1
+            for index, (start, of_seeds) in enumerate(curves.items()):
+                steps, mean = means(of_seeds, what)
+                each = factor * np.array([[one["scores"][str(step)][what] for step in steps] for one in of_seeds])
+                spread = [factor * mean - each.min(0), each.max(0) - factor * mean]
+                axes.errorbar(steps, factor * mean, yerr=spread, label=f"{start} start", **series(index))
+            axes.set_xlabel("optimiser steps")
+            axes.set_ylabel(labels[what])
+            axes.grid(axis="y")
+            axes.legend()
+    return drawing
+
+
+if __name__ == "__main__":
+    main()

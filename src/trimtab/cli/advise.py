@@ -1,0 +1,178 @@
+"""The verb `advise`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trimtab.analysis.advice import RADII, RANKS, Advice, Choice
+from trimtab.analysis.advisor import SITES
+from trimtab.analysis.advisor import advise as measure
+from trimtab.cli.loading import LoadOptions, load
+from trimtab.cli.parser import usage_errors
+from trimtab.figures import require_matplotlib, save_svg
+from trimtab.files import write_text
+from trimtab.models import EMBEDDED_MODEL, context_length
+from trimtab.positions import parse_positions
+from trimtab.registry import check_choice
+from trimtab.sites import site_names
+from trimtab.tasks import get_task
+from trimtab.theory.first_order_gain import BALLS
+from trimtab.training.batch_losses import batch_losses, supervised_tokens
+from trimtab.training.data import supervised_dataset
+from trimtab.training.settings import require_trainable_dtype
+
+
+def advise(
+    *,
+    model: str = EMBEDDED_MODEL,
+    task: str,
+    task_options: dict[str, Any] | None = None,
+    sites: list[str] | None = None,
+    layers: list[int] | None = None,
+    ranks: list[int] | None = None,
+    normalize: bool = True,
+    positions: str = "all",
+    ball: str = "spectral",
+    radius: str = "relative",
+    parameters: int | None = None,
+    examples: int = 64,
+    batch_size: int = 4,
+    data_seed: int = 0,
+    chat: bool = False,
+    memory_gb: float = 4.0,
+    rows: int = 20,
+    options: LoadOptions,
+    out: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Say where to steer, before anything is trained: trimtab advise MODEL --task TASK.
+
+    From the gradient of the task's loss on a few examples: the largest first-order gain of a low-rank map or a vector
+    at each site, in each layer. Prints a ranking by gain per parameter and what to run; writes advice.json and
+    advice.svg.
+
+    Args:
+        model: a model of the Hugging Face hub, a directory, or smollm2-135m.
+        task: a task's name or a .jsonl, .yaml or .py file.
+        task_options: the task's own, as in --task_options.data_dir data/boolq.
+        sites: which are compared, as in [block,mlp]; block, mlp, mlp_input and attention if not given.
+        layers: decoder layers from 0, as in [0,10,20]; all if not given.
+        ranks: of the low-rank maps; 1, 2, 4, 8, 16 and 32 if not given.
+        normalize: maps read h / rms(h), as post-block-plus does; with false h, as post-block does.
+        positions: which tokens are steered: all, all_but_first(n), last_prompt, first_last(n,m) or generated.
+        ball: what bounds a map: spectral (each direction has a length of its own) or frobenius (they share one).
+        radius: how long what is written may be: relative (the same share of the hidden states everywhere) or absolute.
+        parameters: the most that the suggestion may have; if not given, as many as rank 8 after every block.
+        examples: of the training split.
+        batch_size: examples in a forward pass.
+        data_seed: which examples.
+        chat: write the examples in the model's chat template.
+        memory_gb: for the sums, in 10^9 bytes; if they need more, the layers are taken in parts, a pass for each.
+        rows: of the ranking that are printed.
+        options: how the base is loaded.
+        out: the directory for advice.json and advice.svg; runs/TASK/advice if not given.
+        overwrite: replace the advice that is there.
+    """
+    chosen_ranks = RANKS if ranks is None else tuple(ranks)
+    with usage_errors():
+        chosen = get_task(task, **(task_options or {}))
+        for site in sites or ():
+            check_choice("site", site, site_names())
+        check_choice("ball", ball, BALLS)
+        check_choice("radius", radius, RADII)
+        parse_positions(positions)
+        require_trainable_dtype(options.dtype)
+        if not chosen_ranks or min(chosen_ranks) < 1:
+            raise ValueError(f"ranks={list(chosen_ranks)} must be whole numbers of at least 1.")
+        for name, value in (("examples", examples), ("batch_size", batch_size), ("rows", rows)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+    require_matplotlib()
+    directory = Path(out) if out else Path("runs", Path(task).stem, "advice")
+    if (directory / "advice.json").exists() and not overwrite:
+        raise FileExistsError(f"{directory} holds an advice. Choose another --out, or --overwrite it.")
+    loaded = load(model, None, None, options)
+    dataset = supervised_dataset(
+        chosen.load("train", limit=examples, seed=data_seed), loaded.tokenizer, context_length(loaded.model), chat
+    )
+    advice = measure(
+        loaded.model,  # type: ignore[arg-type]  # a base, as no adapter was asked for
+        partial(batch_losses, dataset=dataset, batch_size=batch_size),
+        supervised_tokens(dataset),
+        sites=SITES if sites is None else sites,
+        layers=layers,
+        normalize=normalize,
+        positions=positions,
+        ball=ball,
+        radius=radius,
+        kept=max(chosen_ranks),
+        memory_gb=memory_gb,
+    )
+    width = int(loaded.model.config.get_text_config().hidden_size)
+    budget = 2 * width * 8 * advice.model_layers if parameters is None else parameters
+    suggestion = advice.best_within(budget, chosen_ranks)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_svg(advice.figure(), directory / "advice.svg")
+    command = train_command(advice, suggestion, model, task)
+    content = {"model": model, "task": task, "examples": len(dataset), "command": command, **advice.to_dict()}
+    write_text(directory / "advice.json", json.dumps(content) + "\n")
+    console = Console()
+    console.print(ranking_table(advice, chosen_ranks, rows))
+    console.print(
+        f"{advice.summary}\nwith at most {budget:,} parameters: {suggestion.what} at {suggestion.site!r} in "
+        f"{len(suggestion.layers)} layers ({suggestion.parameters:,} parameters, gain {suggestion.gain:.3g})\n"
+        f"next: {command}\nall numbers in {directory / 'advice.json'}, the figure in {directory / 'advice.svg'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def ranking_table(advice: Advice, ranks: tuple[int, ...], rows: int) -> Table:
+    """The best choices by gain per parameter."""
+    table = Table(title=f"first-order gain, nats an answer token, directions {advice.unit} ({advice.ball})")
+    for column in ("site", "layers", "what"):
+        table.add_column(column)
+    for column in ("parameters", "gain", "gain / 1,000 parameters"):
+        table.add_column(column, justify="right")
+    for choice in advice.ranking(ranks)[:rows]:
+        table.add_row(
+            choice.site,
+            _span(choice.layers),
+            choice.what,
+            f"{choice.parameters:,}",
+            f"{choice.gain:.3g}",
+            f"{1000 * choice.gain_per_parameter:.3g}",
+        )
+    return table
+
+
+def _span(layers: tuple[int, ...]) -> str:
+    """Layers in a table: "10-19", or one by one where some are left out."""
+    first, last = layers[0], layers[-1]
+    together = len(layers) > 1 and last - first + 1 == len(layers)
+    return f"{first}-{last}" if together else ", ".join(map(str, layers))
+
+
+def train_command(advice: Advice, choice: Choice, model: str, task: str) -> str:
+    """The command that trains a choice: of the named methods the one that reads as the advice does."""
+    words = ["trimtab", "train", "--model", model, "--task", task]
+    if choice.rank is None:
+        words += ["--method", "1-vec"]
+    elif advice.normalize:
+        words += ["--method", "post-block-plus", "--use_bias", "false", "--r", str(choice.rank)]
+    else:
+        words += ["--method", "post-block", "--adapter_options.init_weights", "gradient", "--r", str(choice.rank)]
+    words += ["--site", choice.site]
+    if len(choice.layers) < advice.model_layers:
+        words += ["--layers", f"[{','.join(map(str, choice.layers))}]"]
+    if advice.positions != "all":
+        words += ["--positions", advice.positions]
+    return shlex.join(words)

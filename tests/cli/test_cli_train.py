@@ -1,0 +1,71 @@
+"""Training from the command line: recipes, overrides, and the run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.commands import TRAIN, Run, recipe
+
+
+def test_the_command_line_overrides_the_recipe_and_the_recipe_the_method(run: Run) -> None:
+    """What the run directory says is the method, changed by the file, changed by the words."""
+    options = {
+        "model": "model",
+        "task": "data.jsonl",
+        "method": "1-vec",
+        "learning_rate": 1e-4,
+        "max_steps": 3,
+    }
+    Path("recipe.yaml").write_text(yaml.safe_dump({**options, "batch_size": 2, "device": "cpu", "out": "run"}))
+    assert run("train --config recipe.yaml --max_steps 1 --layers [0,2] --positions last_prompt") == 0
+    written = recipe("run")
+    assert written["method"]["name"] == "1-vec"
+    assert written["method"]["learning_rate"] == 1e-4
+    assert written["method"]["adapter"] == {
+        "intervention": "vector",
+        "layers": [0, 2],
+        "positions": "last_prompt",
+    }
+    assert written["training"]["max_steps"] == 1
+
+
+def test_an_option_that_a_recipe_misspells_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key of the file is held to the same names as the words."""
+    Path("recipe.yaml").write_text("task: data.jsonl\nlearning_rat: 1.0e-3\n")
+    assert run("train --config recipe.yaml") == 2
+    assert "Did you mean learning_rate?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        "--method post-block-nonlinear --activation linear --r 2 --normalize",
+        "--method lora --r 4 --adapter_options.lora_alpha 16",
+        "--method post-block --site mlp --intervention vector --adapter_options.strength 0.5",
+    ],
+)
+def test_the_recipe_of_a_run_repeats_it(run: Run, changes: str) -> None:
+    """The run's own recipe.yaml is a recipe: the same settings and the same losses."""
+    assert run(f"{TRAIN} {changes} --out first") == 0
+    assert run("train --config first/recipe.yaml --out second") == 0
+    assert recipe("second") == recipe("first")
+    losses = [
+        [json.loads(line)["loss"] for line in Path(name, "metrics.jsonl").read_text().splitlines()]
+        for name in ("first", "second")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
+
+
+def test_a_finished_run_is_kept_unless_told_otherwise(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The directory is named after task and method; a second run needs --overwrite."""
+    assert run(TRAIN) == 0
+    assert Path("runs/data/post-block/weights/adapter_model.safetensors").is_file()
+    assert run(TRAIN) == 1
+    assert run(f"{TRAIN} --r 4") == 1
+    assert "method.adapter.r (8 there, 4 here)" in capsys.readouterr().err
+    assert run(f"{TRAIN} --r 4 --overwrite") == 0

@@ -1,0 +1,256 @@
+"""What distillation recovers, where the answer is known; what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from torch.testing import assert_close
+
+from distillation_teachers import base_model, lora_teacher, maps, steered_teacher, texts
+from tiny_models import steering_layers, tiny_model
+from trimtab import SteeringConfig
+from trimtab.distillation import DistillationResult, DistillationSettings, distill, twin
+from trimtab.distillation.streams import BlockRunner
+from trimtab.distillation.texts import batches
+
+PLAIN = {"weights": "equal", "answer_share": None, "ridge": 0.0}
+
+
+def linear(r: int, **options: Any) -> SteeringConfig:
+    """A linear map without bias of h itself, as the paper's."""
+    return SteeringConfig(r=r, task_type="CAUSAL_LM", **options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        PLAIN,
+        {"ridge": 0.0},
+        {"ridge": 0.0, "metric": "logits"},
+        {"ridge": 0.0, "metric": "gradient", "weights": "gradient"},
+        {"ridge": 0.0, "refinements": 1},
+        {"ridge": 0.0, "fitting": "tuned_stream"},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_a_linear_adapter_is_recovered(settings: dict[str, Any]) -> None:
+    """Where the tuned model IS the base with a linear map of rank 2 after every block, it is found again."""
+    base = base_model()
+    tuned = steered_teacher(base)
+    adapted, result = distill(base, tuned, texts(), linear(2), DistillationSettings(**settings))
+    for found, true in zip(maps(adapted), maps(tuned), strict=True):
+        assert float((found - true).norm() / true.norm()) < 1e-8
+    assert result.after["everywhere"] < 1e-12 < 1e-4 < result.before["everywhere"]
+    assert all(layer["explained"] > 1 - 1e-10 for layer in result.layers)
+
+
+def test_normalised_reading_bias_and_positions_are_recovered() -> None:
+    """An adapter that reads h / rms(h), adds a constant, and leaves the first token and one layer alone."""
+    base = base_model()
+    options = {"normalize": True, "use_bias": True, "positions": "all_but_first(1)", "layers": [0, 2]}
+    tuned = steered_teacher(base, **options)
+    adapted, result = distill(base, tuned, texts(), linear(2, **options), DistillationSettings(ridge=0.0))
+    for found, true in zip(steering_layers(adapted), steering_layers(tuned), strict=True):
+        ours, theirs = found.intervention("default"), true.intervention("default")
+        assert_close(ours.up @ ours.down, theirs.up @ theirs.down, rtol=1e-6, atol=1e-8)
+        assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-8)
+    assert [layer["layer"] for layer in result.layers] == [0, 2]
+
+
+def test_the_plain_oracle_counts_shifts_twice() -> None:
+    """Fitted in parallel, each layer repeats what those in front have done: sequential fitting is nearer."""
+    base = base_model()
+    tuned = steered_teacher(base)
+    after = {}
+    for fitting in ("parallel", "sequential"):
+        settings = DistillationSettings(**{**PLAIN, "fitting": fitting})
+        adapted, result = distill(base, tuned, texts(), linear(2), settings)
+        after[fitting] = result.after["everywhere"]
+        adapted.unload()
+    assert after["sequential"] < 1e-3 * after["parallel"]
+
+
+def test_a_lower_rank_is_the_eckart_young_optimum() -> None:
+    """The first layer's map of rank 1 for a tuned map of rank 2 has the least error on the texts that it read."""
+    base = base_model()
+    tuned = steered_teacher(base)
+    settings = DistillationSettings(**PLAIN, validation=0.01)  # one text is held out
+    adapted, _ = distill(base, tuned, texts(), linear(1), settings)
+    found = maps(adapted)[0]
+    adapted.unload()
+    runner = BlockRunner(base)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    rows = []
+    for batch in batches([texts()[index] for index in order[1:]], 512, base.device):
+        rows.append(runner.run(batch, 0, 0)[batch.real])
+    h = torch.cat(rows).numpy()
+    shift = h @ maps(tuned)[0].numpy().T
+    left_out = np.linalg.svd(shift, compute_uv=False)[1:]
+    assert float(((shift - h @ found.numpy().T) ** 2).sum()) == pytest.approx(float((left_out**2).sum()), rel=1e-9)
+
+
+def test_changed_biases_are_recovered_as_vectors() -> None:
+    """A model fine-tuned in full whose MLPs' last biases moved, and nothing else: the vectors are those moves."""
+    base = base_model()
+    tuned = copy.deepcopy(base)
+    moves = [0.2 * torch.randn(24, dtype=torch.float64) for _ in range(3)]
+    with torch.no_grad():
+        for block, move in zip(tuned.transformer.h, moves, strict=True):
+            block.mlp.c_proj.bias += move
+    config = SteeringConfig(intervention="vector", task_type="CAUSAL_LM")
+    adapted, result = distill(base, tuned, texts(), config)
+    for layer, move in zip(steering_layers(adapted), moves, strict=True):
+        assert_close(layer.intervention("default").vector.detach(), move, rtol=0, atol=1e-10)
+    assert result.parameters == 3 * 24
+
+
+@pytest.mark.parametrize("family", ["llama", "gptj"])
+def test_padding_and_batches_change_nothing(family: str) -> None:
+    """One text a batch, or padded ones: the same maps, for all that is taken from texts."""
+    found = []
+    for batch_tokens in (1, 200):
+        base = base_model(family)
+        settings = DistillationSettings(metric="logits", ridge=1e-3, batch_tokens=batch_tokens)
+        adapted, _ = distill(base, lora_teacher(base), texts(), linear(3), settings)
+        found.append(maps(adapted))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_lora_is_approached_and_more_so_by_a_higher_rank() -> None:
+    """KL to the tuned model on held-out texts falls with the rank; the ridge is one of the grid."""
+    base = base_model("llama")
+    tuned = lora_teacher(base)
+    after = {}
+    for rank in (1, 8):
+        adapted, result = distill(base, tuned, texts(80), linear(rank, normalize=True, use_bias=True))
+        after[rank] = result.after["answers"]
+        adapted.unload()
+        assert result.texts == 64
+        assert result.held_out == 16
+    assert after[8] < after[1] < result.before["answers"]
+
+
+def test_a_refinement_never_raises_the_divergence_it_is_judged_by() -> None:
+    """On the held-out texts, where answers are predicted."""
+    base = base_model("llama")
+    tuned = lora_teacher(base)
+    after = []
+    for refinements in (0, 2):
+        settings = DistillationSettings(refinements=refinements)
+        adapted, result = distill(base, tuned, texts(60), linear(1), settings)
+        after.append(result.after["answers"])
+        adapted.unload()
+    assert after[1] < after[0]
+    assert len(result.refined) == 2
+    assert result.refined[0] > 0
+
+
+def test_the_adapter_is_saved_and_loaded_by_peft(tmp_path: Path) -> None:
+    """The same logits from the saved adapter on a fresh base, and a report that is read back."""
+    base = tiny_model("llama")
+    adapted, result = distill(base, lora_teacher(base), texts())
+    adapted.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(tiny_model("llama"), tmp_path).eval()
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, adapted(input_ids=ids).logits)
+    result.save(tmp_path / "report.json")
+    assert DistillationResult.load(tmp_path / "report.json") == result
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["fitting"] == "sequential"
+
+
+def test_half_precision() -> None:
+    """A base in bfloat16 gets an adapter in float32 that brings it nearer to the tuned model."""
+    base = tiny_model("llama").bfloat16()
+    adapted, result = distill(base, lora_teacher(base), texts(60), linear(8))
+    assert {layer.intervention("default").up.dtype for layer in steering_layers(adapted)} == {torch.float32}
+    assert result.after["answers"] < result.before["answers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 70}, "its vocabulary is 70"),
+        ({"n_embd": 28}, "its hidden_size is 28"),
+        ({"n_layer": 2}, "its num_hidden_layers is 2"),
+    ],
+)
+def test_another_base_is_named(change: dict[str, Any], message: str) -> None:
+    """Before anything is run: what differs, and both values."""
+    with pytest.raises(ValueError, match=message):
+        distill(tiny_model("gpt2"), tiny_model("gpt2", **change), texts())
+
+
+def test_models_that_do_not_belong_together() -> None:
+    """Another type; other weights of the same shape; a LoRA that names another base; the same object; a base in use."""
+    base = tiny_model("llama")
+    with pytest.raises(ValueError, match="its model_type is 'mistral'"):
+        distill(base, tiny_model("mistral"), texts())
+    other = twin(base)
+    other.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.randn(61, 24)))
+    with pytest.raises(ValueError, match="its embeddings differ from the base's"):
+        distill(base, other, texts())
+    base.config.name_or_path = "somebody/base-1b"
+    tuned = lora_teacher(base)
+    tuned.peft_config["default"].base_model_name_or_path = "somebody/other-1b"
+    with pytest.raises(ValueError, match="was trained on 'somebody/other-1b', not on 'somebody/base-1b'"):
+        distill(base, tuned, texts())
+    with pytest.raises(ValueError, match="one object"):
+        distill(base, base, texts())
+    with pytest.raises(ValueError, match=r"base\.unload"):
+        distill(steered_teacher(base), tiny_model("llama"), texts())  # type: ignore[arg-type]
+    prompts = get_peft_model(tiny_model("llama"), PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"))
+    with pytest.raises(ValueError, match="prompts of its own"):
+        distill(tiny_model("llama"), prompts, texts())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "silu"}, "no closed form: leave it linear"),
+        ({"intervention": "loreft"}, "'loreft' has no closed form"),
+        ({"site": "mlp"}, "must be 'block'"),
+        ({"strength": 0.5}, "strength 1"),
+        ({"layers": [7]}, "Layer 7 is not there"),
+    ],
+)
+def test_adapters_without_a_closed_form(options: dict[str, Any], message: str) -> None:
+    """Each with what to do instead."""
+    base = tiny_model("llama")
+    with pytest.raises(ValueError, match=message):
+        distill(base, lora_teacher(base), texts(), SteeringConfig(**options))
+
+
+def test_too_few_texts() -> None:
+    """One has to be held out."""
+    base = tiny_model("llama")
+    with pytest.raises(ValueError, match="1 text"):
+        distill(base, lora_teacher(base), texts(1))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"fitting": "sequentially"}, "Did you mean 'sequential'"),
+        ({"weights": "relativ"}, "Did you mean 'relative'"),
+        ({"metric": "logit"}, "Did you mean 'logits'"),
+        ({"validation": 1.0}, "validation=1.0"),
+        ({"answer_share": 0.0}, "answer_share=0.0"),
+        ({"ridge": -1.0}, "ridge=-1.0"),
+        ({"step": 0.0}, "step=0.0"),
+        ({"refinements": -1}, "refinements=-1"),
+        ({"refinements": 1, "fitting": "parallel"}, "sequential"),
+    ],
+)
+def test_settings_that_cannot_be_meant(setting: dict[str, Any], message: str) -> None:
+    """Named with the nearest choice or the range."""
+    with pytest.raises(ValueError, match=message):
+        DistillationSettings(**setting)

@@ -1,0 +1,123 @@
+"""What a report is made of: one sweep or several, whole or not, with or without cells.jsonl."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_runs import made_run
+from reports.made_outcomes import outcomes, seeds
+from trimtab.reports import Outcomes
+from trimtab.results import CellRecord, RunRecord
+
+
+def save(folder: Path, records: list[RunRecord], cells: list[CellRecord] | None = None) -> Path:
+    """A directory with results.jsonl, and with cells.jsonl if `cells` are given."""
+    folder.mkdir()
+    (folder / "results.jsonl").write_text("".join(json.dumps(each.to_dict()) + "\n" for each in records))
+    if cells is not None:
+        (folder / "cells.jsonl").write_text("".join(json.dumps(each.to_dict()) + "\n" for each in cells))
+    return folder
+
+
+def trials(**right: int) -> list[RunRecord]:
+    """Validation at 0.001, 0.002, ... with these right answers."""
+    return [made_run(rate=1e-3 * (i + 1), split="validation", correct=each) for i, each in enumerate(right.values())]
+
+
+def test_runs_alone_tell_the_latest_choice(tmp_path: Path) -> None:
+    """Two rates have been tested, one after a recipe had grown: the later one counts, with its own seeds only."""
+    early = seeds(70, 72, rate=1e-3)
+    late = seeds(60, 64, rate=2e-3, finished="2026-02-01T00:00:00.000000+00:00")
+    found = Outcomes.read([save(tmp_path / "a", [*trials(a=50, b=55), *early, *late])])
+    (cell,) = found.cells
+    assert (cell.learning_rate, cell.accuracies, cell.finished_seeds) == (2e-3, [0.6, 0.64], [0, 1])
+    assert cell.validation == [[1e-3, 50, 100], [2e-3, 55, 100]]
+    assert found.from_runs == ("a",)
+
+
+def test_a_study_on_validation_chooses_as_a_sweep_does() -> None:
+    """The most right answers; of equal rates the smaller one."""
+    (cell,) = outcomes(*trials(a=50, b=55, c=55)).cells
+    assert (cell.learning_rate, cell.split, cell.accuracy) == (2e-3, "validation", 0.55)
+
+
+def test_runs_of_one_label_and_other_settings_are_not_mixed() -> None:
+    """A recipe was changed to more examples: only the newer runs count."""
+    changed = made_run(correct=90).configuration | {"training": {"seed": 0, "examples": 800}}
+    old = seeds(10, 20)
+    new = seeds(90, configuration=changed, run="new", finished="2026-03-01T00:00:00.000000+00:00")
+    (cell,) = outcomes(*old, *new).cells
+    assert cell.accuracies == [0.9]
+
+
+def test_shared_trials_are_found_under_another_label() -> None:
+    """Two recipes in one directory share a training; the record has the label of the first."""
+    other = [made_run(rate=rate, split="validation", label="block", correct=40) for rate in (1e-3, 2e-3)]
+    found = outcomes(*other, *seeds(50, rate=2e-3))
+    (cell,) = found.cells
+    assert (cell.method, len(cell.validation), len(cell.trials)) == ("post-block", 2, 2)
+
+
+def test_several_directories_are_one_report(tmp_path: Path) -> None:
+    """Cells of both; a cell that both have counts once, from where more of it is."""
+    full = seeds(50, 52, 54)
+    one = outcomes(*full[:1], *seeds(80, method="sft"))
+    two = outcomes(*full, *seeds(60, method="lora"))
+    paths = [
+        save(tmp_path / name, list(each.runs.values()), list(each.cells)) for name, each in (("a", one), ("b", two))
+    ]
+    found = Outcomes.read(paths)
+    assert {cell.method: cell.accuracies for cell in found.cells} == {
+        "post-block": [0.5, 0.52, 0.54],
+        "sft": [0.8],
+        "lora": [0.6],
+    }
+    assert found.sources == ("a", "b")
+    assert found.from_runs == ()
+
+
+def test_two_directories_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    """The same model, task and method with other runs: which would the report show?"""
+    first = save(tmp_path / "a", seeds(50))
+    second = save(tmp_path / "b", [made_run(seed=4, correct=60)])
+    with pytest.raises(ValueError, match=r"post-block on boolq .* is in .*a and in .*b"):
+        Outcomes.read([first, second])
+
+
+def test_test_scores_and_a_study_on_validation_are_not_put_together(tmp_path: Path) -> None:
+    """The report is about test; what has been scored on validation only is named and left out."""
+    tested = outcomes(*seeds(50))
+    study = outcomes(*(made_run("1-vec", rate=rate, split="validation", correct=70) for rate in (1e-3, 2e-3)))
+    same = outcomes(*trials(a=50, b=55))
+    cells = [*tested.cells, *study.cells, *same.cells]
+    runs = [*tested.runs.values(), *study.runs.values(), *same.runs.values()]
+    found = Outcomes.read([save(tmp_path / "a", runs, cells)])
+    assert [cell.method for cell in found.cells] == ["post-block"]
+    assert [cell.method for cell in found.left_out] == ["1-vec"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "error"), [([], "needs the directory"), (["nothing"], "no results.jsonl"), (["empty"], "no result in")]
+)
+def test_no_results_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: Any, error: str) -> None:
+    """It says what is wrong with what was given."""
+    monkeypatch.chdir(tmp_path)
+    save(Path("empty"), [])
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        Outcomes.read(paths)
+
+
+def test_a_file_of_results_is_enough(tmp_path: Path) -> None:
+    """Wherever it lies, and whatever it is called."""
+    moved = (save(tmp_path / "a", seeds(50)) / "results.jsonl").rename(tmp_path / "mine.jsonl")
+    assert [cell.accuracy for cell in Outcomes.read([moved]).cells] == [0.5]
+
+
+def test_names_are_short_where_they_are_unique() -> None:
+    """A hub's id or a path by its last word."""
+    found = outcomes(*seeds(50, model="a/m"), *seeds(50, model="b/m", run="x"), *seeds(50, model="a/k", run="y"))
+    assert [found.short(model) for model in found.models] == ["a/m", "b/m", "k"]

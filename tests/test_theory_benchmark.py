@@ -1,0 +1,74 @@
+"""benchmarks/theory_numbers.py: its numbers obey the theory, and docs/theory.md quotes them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny_directory import save_tiny_model
+from tiny_language import byte_tokenizer
+from tiny_models import tiny_model
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the script finds on tiny models, and the tables that it writes."""
+    folder = tmp_path_factory.mktemp("theory")
+    gemma = tiny_model("gemma3_text", vocab_size=258, max_position_embeddings=512, sliding_window=64)
+    gemma.save_pretrained(folder / "gemma")
+    byte_tokenizer().save_pretrained(folder / "gemma")
+    llama = str(save_tiny_model(folder / "llama"))
+    options = ["--model", llama, "--layers", "0", "2", "--gemma", str(folder / "gemma"), "--gemma_layers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        command = ["theory_numbers.py", *options, "--tokens", "300", "--draws", "1", "--results", str(folder)]
+        patch.setattr(sys, "argv", command)
+        importlib.import_module("theory_numbers").main()
+    text = (folder / "theory.md").read_text(encoding="utf-8")
+    return {**json.loads((folder / "theory.json").read_text(encoding="utf-8"))["results"], "text": text}
+
+
+def test_layers(found: dict[str, Any]) -> None:
+    """Slopes of 2; a longer dh misses less; the two sides of theorem 3.1 agree and lie within the angles' bounds."""
+    layers = [numbers for by_layer in found["layers"].values() for numbers in by_layer.values()]
+    assert len(layers) == 3
+    for numbers in layers:
+        assert list(numbers["slopes"].values()) == pytest.approx([2, 2, 2], abs=0.1)
+        missed = [pair[0] for pair in numbers["reach"]["missed"].values()]
+        assert 1 > missed[0] > missed[1] > missed[2] >= 0
+        error, (low, high) = numbers["post_block"]["error"], numbers["post_block"]["angle_bounds"]
+        assert numbers["post_block"]["error_by_angles"] == pytest.approx(error, rel=1e-8)
+        assert low <= error <= high
+        assert numbers["post_block"]["samples"] == 299
+
+
+def test_bounds_are_bounds(found: dict[str, Any]) -> None:
+    """No ratio of bound to actual is below 1, on random weights and in the layers."""
+    assert set(found["bounds"]["RMS norm"]) == {"d = 8", "d = 64", "d = 256"}
+    assert set(found["bounds"]["SmolLM2-135M, attention"]) == {"layer 0", "layer 2"}
+    ratios = [each for row in found["bounds"].values() for cases in row.values() for each in cases.values()]
+    assert len(ratios) == 3 * (1 + 3 + 3) + 2 * (3 + 3)
+    assert min(ratios) >= 1
+
+
+def test_the_tables_have_a_row_for_each_layer(found: dict[str, Any]) -> None:
+    """Three layers in three tables, three random kinds and two of the model in the fourth."""
+    rows = [line for line in found["text"].splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 * (2 + 3) + 2 + 5
+
+
+def test_the_page_quotes_the_committed_tables() -> None:
+    """Every row of benchmarks/results/theory.md is on the page."""
+    page = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    rows = [line for line in (RESULTS / "theory.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(rows) > 20
+    assert [row for row in rows if row not in page] == []
