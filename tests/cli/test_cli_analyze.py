@@ -19,7 +19,6 @@ SMALL = "--device cpu --max_texts 1 --directions 4 --ranks [1,3]"
 
 @pytest.fixture(autouse=True)
 def _verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VERBS, "analyze", analyze)
     monkeypatch.setenv("COLUMNS", "200")
 
 

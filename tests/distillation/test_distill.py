@@ -120,8 +120,8 @@ def test_padding_and_batches_change_nothing(family: str) -> None:
         settings = DistillationSettings(metric="logits", ridge=1e-3, batch_tokens=batch_tokens)
         adapted, _ = distill(base, lora_teacher(base), texts(), linear(3), settings)
         found.append(maps(adapted))
-    for one, other in zip(*found, strict=True):
-        assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for one, other in zip(*found, strict=True):  # the metric is summed in float32
+        assert_close(one, other, rtol=0, atol=1e-4 * float(one.abs().max()))
 
 
 def test_a_lora_is_approached_and_more_so_by_a_higher_rank() -> None:

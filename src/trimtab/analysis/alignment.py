@@ -87,7 +87,7 @@ class Alignment(Finding):
             axes.axhline(self.chance, color=series(1)["color"], linestyle=":", linewidth=1)
             axes.set_ylim(0, 1.02)
             axes.set_xlabel("decoder layer")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
             axes.grid(axis="y")
             axes.legend(fontsize="small", ncols=3)
             return drawing

@@ -64,7 +64,7 @@ class MlpShare(Finding):
                 axes.plot(self.layers, middle, **{**series(index), "markersize": 4}, label=label)
             axes.axhline(0, color=MUTED, linewidth=0.8)
             axes.set_xlabel("decoder layer")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
             axes.set_ylabel("share")
             axes.grid(axis="y")
             drawing.legend(loc="outside right upper", fontsize="small")

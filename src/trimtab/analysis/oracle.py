@@ -90,7 +90,7 @@ class Oracle(Finding):
             ranks.set_xlabel("rank")
             for axes in (sizes, shares):
                 axes.set_xlabel("decoder layer")
-                axes.xaxis.get_major_locator().set_params(integer=True)
+                axes.locator_params(axis="x", integer=True)
             for axes in (shares, ranks):
                 axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.02)
             for axes in (sizes, shares, ranks):

@@ -68,7 +68,7 @@ class PostBlock(Finding):
             )
             errors.set_ylim(bottom=0)
             errors.set_xlabel("decoder layer")
-            errors.xaxis.get_major_locator().set_params(integer=True)
+            errors.locator_params(axis="x", integer=True)
             errors.set_ylabel("missed share of ||G||²")
             for index, (layer, values) in enumerate(zip(self.shown, self.angles, strict=True)):
                 share = torch.linspace(0, 1, len(values))

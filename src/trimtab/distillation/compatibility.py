@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import PurePath
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -59,7 +60,8 @@ def require_related(base: PreTrainedModel, tuned: AnyModel) -> None:
             )
     if isinstance(tuned, PeftModel):
         _require_own_base(base, tuned)
-    before, after = (model.get_input_embeddings().weight.detach() for model in (base, tuned))
+    models: tuple[Any, ...] = (base, tuned)
+    before, after = (model.get_input_embeddings().weight.detach() for model in models)
     if before.shape != after.shape:
         raise ValueError(f"The base's embeddings are {list(before.shape)}, the tuned model's {list(after.shape)}.")
     moved = _relative_distance(before, after)
@@ -92,7 +94,7 @@ def require_linear(config: SteeringConfig) -> None:
 
 
 def _facts(model: AnyModel) -> dict[str, object]:
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return {**base_facts(inner), "vocabulary": inner.config.get_text_config().vocab_size}
 
 
