@@ -85,27 +85,28 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def figure(content: dict[str, Any]) -> Figure:
-    """One row a task: the KL of each way to fit, and the accuracy of each adapter."""
-    tasks = tasks_of(content)
-    with styled_figure("distillation", 10, 4.6 * max(1, len(tasks))) as drawing:
-        panels = drawing.subplots(max(1, len(tasks)), 2, squeeze=False, width_ratios=(1, 1.1))
-        for row, task in zip(panels, tasks, strict=False):
-            cells = cells_of(content, task)
-            if variants := variants_of(cells):
-                _fits(row[0], variants)
-            else:
-                row[0].set_axis_off()
-            _accuracies(row[1], cells)
-            for axes in row:
-                axes.set_title(task, loc="left")
+    """The KL of each way to fit, for every task on which they were compared; below, the accuracies, a panel a task."""
+    cells = {task: cells_of(content, task) for task in tasks_of(content)}
+    compared = [task for task in cells if variants_of(cells[task])]
+    rows = [[f"fits {task}"] * len(cells) for task in compared] + [list(cells)]
+    with styled_figure("distillation", max(7, 5 * len(cells)), 4.2 * len(rows)) as drawing:
+        panels = drawing.subplot_mosaic(rows)
+        for task in compared:
+            _fits(panels[f"fits {task}"], variants_of(cells[task]))
+            panels[f"fits {task}"].set_title(f"{task}, rank 8", loc="left")
+        for task, found in cells.items():
+            _accuracies(panels[task], found)
+            panels[task].set_title(task, loc="left")
+        handles, labels = panels[next(iter(cells))].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=2)
         return drawing
 
 
 def _fits(axes: Axes, variants: dict[str, Cell]) -> None:
     for row, cell in enumerate(variants.values()):
         value = cell["kl"]["answers"]
-        axes.barh(row, value, height=0.62, color=series(1)["color"])
-        axes.annotate(f"{value:.3g}", (value, row), xytext=(4, 0), textcoords="offset points", va="center")
+        axes.plot(value, row, **series(1))  # points: on a logarithmic axis the length of a bar says nothing
+        axes.annotate(f"{value:.3g}", (value, row), xytext=(8, 0), textcoords="offset points", va="center")
     before = next(iter(variants.values()))["kl_before"]["answers"]
     axes.axvline(before, color=BASE_COLOUR, linestyle=":", linewidth=1.6)
     axes.annotate("base", (before, -0.7), color=MUTED, ha="center", annotation_clip=False)
@@ -113,7 +114,7 @@ def _fits(axes: Axes, variants: dict[str, Cell]) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.grid(axis="x")
+    axes.grid()
     axes.set_xlabel("KL to the tuned model, nats an answer token")
 
 
@@ -146,7 +147,6 @@ def _accuracies(axes: Axes, cells: dict[str, Cell]) -> None:
     axes.set_ylabel("test accuracy, % ± standard error")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
 
 
 def _counts(cell: Cell) -> dict[str, int]:

@@ -10,8 +10,6 @@ import pytest
 
 from cli.commands import TRAIN, Run
 from tiny_language import byte_tokenizer, tiny_model
-from trimtab.cli.analyze import analyze
-from trimtab.cli.verbs import VERBS
 
 PROMPTS = "--task listops-small --prompts 16"
 SMALL = "--device cpu --max_texts 1 --directions 4 --ranks [1,3]"

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,7 +167,7 @@ class SweepDirectory:
             ):
                 found = [path for path in self.runs.glob(pattern) if kind is FailedRun or ".failed." not in path.name]
                 records: list[Any] = [record for path in found if (record := _load(path, kind)) is not None]
-                _write_lines(target, sorted(records, key=lambda record: (record.finished, record.run)))
+                _write_lines(target, sorted(records, key=attrgetter("finished", "run")))
 
     def update_cells(self, change: Callable[[list[CellRecord]], list[CellRecord]]) -> None:
         """Replace the lines of cells.jsonl by what `change` makes of them; one process at a time."""
