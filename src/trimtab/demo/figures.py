@@ -1,37 +1,18 @@
-"""The figures of the page, as SVG.
-
-A figure is drawn once, in the colours below. For the page each of them is replaced by a CSS variable, so that
-the figure follows the page into dark mode and onto paper; as a file it stays as drawn, on white.
-"""
+"""The figures of the page, in the style of every figure, as a file and as a part of the page."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trimtab.demo.outcomes import Outcome
+from trimtab.figures import BASE_COLOUR, MARKERS, MUTED, SERIES, TEXT, figure, inline_svg, svg_text
 
-TEXT, MUTED, LINE = "#1b1f24", "#5b6470", "#d5d9de"
-BASE_COLOUR = "#76797d"
-# Okabe and Ito's colours, which people with any colour vision can tell apart, in an order of falling
-# contrast; the shape of the marker says the same once more.
-SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-MARKERS = ("s", "o", "^", "D", "v", "P")
-_VARIABLES = {
-    TEXT: "var(--text)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    BASE_COLOUR: "var(--series-base)",
-    **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
-}
 _WINDOW = 20  # steps that a point of the loss curves is the mean of
 
 
@@ -46,7 +27,7 @@ class Drawn:
 
 def accuracy_bars(outcomes: Sequence[Outcome]) -> Drawn:
     """A bar an outcome, with its standard error."""
-    with _figure(5.4, 0.62 + 0.5 * len(outcomes)) as (figure, axes):
+    with _axes("accuracy", 5.4, 0.62 + 0.5 * len(outcomes)) as (drawing, axes):
         for row, outcome in enumerate(outcomes):
             axes.barh(row, outcome.percent, height=0.62, color=colour_of(outcome, outcomes))
             axes.errorbar(
@@ -72,12 +53,12 @@ def accuracy_bars(outcomes: Sequence[Outcome]) -> Drawn:
         axes.set_xlabel("accuracy, % ± standard error")
         axes.grid(axis="x")
         words = "; ".join(f"{o.name} {o.percent:.1f} ± {o.percent_error:.1f} %" for o in outcomes)
-        return _drawn(figure, "accuracy", f"Accuracy with standard error: {words}.")
+        return _drawn(drawing, f"Accuracy with standard error: {words}.")
 
 
 def accuracy_against_parameters(outcomes: Sequence[Outcome]) -> Drawn:
     """A point a method over the number of its parameters (logarithmic); the base is a line."""
-    with _figure(5.4, 0.62 + 0.5 * max(4, len(outcomes))) as (figure, axes):
+    with _axes("parameters", 5.4, 0.62 + 0.5 * max(4, len(outcomes))) as (drawing, axes):
         trained = [outcome for outcome in outcomes if outcome.training]
         for outcome in outcomes:
             if not outcome.training:
@@ -118,12 +99,12 @@ def accuracy_against_parameters(outcomes: Sequence[Outcome]) -> Drawn:
         axes.set_ylabel("accuracy, %")
         axes.grid(axis="y")
         words = "; ".join(f"{o.name}: {o.parameters:,} parameters, {o.percent:.1f} %" for o in trained)
-        return _drawn(figure, "parameters", f"Accuracy against the number of trained parameters. {words}.")
+        return _drawn(drawing, f"Accuracy against the number of trained parameters. {words}.")
 
 
 def loss_curves(outcomes: Sequence[Outcome]) -> Drawn:
     """The training loss of each method, a moving mean over its steps."""
-    with _figure(10.0, 2.9) as (figure, axes):
+    with _axes("loss", 10.0, 2.9) as (drawing, axes):
         ends = []
         for outcome in outcomes:
             if outcome.curve:
@@ -138,7 +119,7 @@ def loss_curves(outcomes: Sequence[Outcome]) -> Drawn:
         axes.set_ylabel("loss, nats a token")
         axes.grid(axis="y")
         axes.legend(loc="upper right", frameon=False, labelcolor=TEXT)
-        return _drawn(figure, "loss", f"Training loss over the steps; it ends at: {', '.join(ends)}.")
+        return _drawn(drawing, f"Training loss over the steps; it ends at: {', '.join(ends)}.")
 
 
 def smooth(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,47 +138,14 @@ def colour_of(outcome: Outcome, outcomes: Sequence[Outcome]) -> str:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure in inches, in the style of the page."""
-    style: Any = {
-        "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
-        "font.family": "sans-serif",
-        "font.size": 10.5,
-        "text.color": TEXT,
-        "axes.facecolor": "none",
-        "axes.labelcolor": MUTED,
-        "axes.edgecolor": LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "xtick.color": LINE,
-        "ytick.color": LINE,
-        "xtick.labelcolor": MUTED,
-        "ytick.labelcolor": MUTED,
-        "grid.color": LINE,
-        "grid.linewidth": 0.8,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
+def _axes(name: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure in inches, with one pair of axes."""
+    with figure(name, width, height) as drawing:
+        yield drawing, drawing.add_subplot()
 
 
-def _drawn(figure: Figure, name: str, alt: str) -> Drawn:
-    inline = _svg(figure, name, "none")
-    for colour, variable in _VARIABLES.items():
-        inline = inline.replace(colour, variable)
-    # An SVG inside a page has no XML header, and scales with the page.
-    inline = inline[inline.index("<svg") :].replace("<svg ", '<svg role="img" ', 1)
-    return Drawn(_svg(figure, name, "white"), inline, alt)
-
-
-def _svg(figure: Figure, name: str, background: str) -> str:
-    # The salt makes the ids of a figure differ from those of the others on the page, and be the same every
-    # time.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", facecolor=background, metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+def _drawn(drawing: Figure, alt: str) -> Drawn:
+    return Drawn(svg_text(drawing), inline_svg(drawing), alt)
 
 
 def _upper(outcomes: Sequence[Outcome]) -> float:

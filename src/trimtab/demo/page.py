@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab.demo.outcomes import Layout, Outcome
 from trimtab.demo.settings import BASE, SOURCE, DemoSettings
 from trimtab.demo.table import COLUMNS, cells
+from trimtab.figures import page_colours
 from trimtab.files import write_text
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def render(outcomes: Sequence[Outcome], settings: DemoSettings, figures: dict[st
     base = outcomes[0]
     newest = outcomes[-1].evaluation.environment
     return environment.get_template("page.html.j2").render(
+        colours=Markup(page_colours()),  # noqa: S704
         settings=settings,
         source=SOURCE,
         dtype=base.evaluation.settings["dtype"],
