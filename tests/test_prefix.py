@@ -182,3 +182,34 @@ def test_answers_are_those_of_prompts_one_by_one(positions: str) -> None:
     assert seen[1][0] == 3
     assert together == [generate_answers(model, tokenizer, [prompt], 6)[0] for prompt in prompts]
     assert len({tuple(answer) for answer in together}) > 1
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_padding_does_not_push_the_prefix_out_of_a_window(length: int) -> None:
+    """With a window of 16 and prompts of unequal length, answers are those of the prompts one by one."""
+    tokenizer = byte_tokenizer()
+    model = language_model("gemma2", sliding_window=16).eval()
+    prompts = [tokenizer(f"What is the sum of {a} and 2?").input_ids for a in ("1", "10000"[: 1 + length], "300000000")]
+    together = generate_answers(model, tokenizer, prompts, 6)
+    assert together == [generate_answers(model, tokenizer, [prompt], 6)[0] for prompt in prompts]
+
+
+def test_a_model_without_a_cache_shares_nothing() -> None:
+    """OpenAI-GPT has layers with keys and values, and keeps none."""
+    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+    config = OpenAIGPTConfig(vocab_size=61, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    assert not can_share_prefixes(OpenAIGPTLMHeadModel(config).eval())
+
+
+def test_rotations_that_depend_on_the_length_share_nothing() -> None:
+    """The prefix alone would be rotated as a short text."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0, "original_max_position_embeddings": 12}
+    assert not can_share_prefixes(tiny_model("llama", rope_parameters=rope))
+
+
+@pytest.mark.parametrize(("family", "share"), [("bloom", "hidden_dropout"), ("mixtral", "router_jitter_noise")])
+def test_numbers_that_a_family_draws_by_itself_are_seen(family: str, share: str) -> None:
+    """Dropout that is called as a function, and noise of a router."""
+    assert can_share_prefixes(tiny_model(family).train())
+    assert not can_share_prefixes(tiny_model(family, **{share: 0.1}).train())

@@ -20,7 +20,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from trimtab.encoding import encode_prompt, length_batches
 from trimtab.files import write_text
 from trimtab.models import AnyModel, context_length, device_name, model_name
-from trimtab.prefix import cached_prefix, shared_prefix
+from trimtab.prefix import cached_prefix, shared_prefix, tells_columns_apart
 from trimtab.results import Accuracy, Environment, EvaluationResult
 from trimtab.tasks import Example, Split, Task, get_task
 from trimtab.tuners.steering import get_strengths
@@ -123,7 +123,9 @@ def generate_answers(
     model.eval()
     try:
         ids, _ = _padded(prompts, pad, int(lengths.min()))
-        shared = shared_prefix(model, ids, lengths) if share_prefix else 0
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        exact = shortest == longest or not tells_columns_apart(model, longest + max_new_tokens)
+        shared = shared_prefix(model, ids, lengths) if share_prefix and exact else 0
         ids, mask = (each.to(model.device) for each in _padded(prompts, pad, shared))
         with _no_generation_settings(model), _contiguous_head_input(model), torch.no_grad():
             cache = cached_prefix(model, ids[:1, :shared], len(ids), int(lengths.min())) if shared else None

@@ -8,7 +8,9 @@ row: the sums are those of the rows computed whole, in another order.
 
 from __future__ import annotations
 
-from typing import cast
+import inspect
+from collections.abc import Iterable
+from typing import Any, cast
 
 from jaxtyping import Int
 from peft import PeftModel
@@ -17,6 +19,12 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from trimtab.tuners.steering import SteeringLayer, prompt_lengths
+
+_RANDOM = (
+    *("attention_dropout", "dropout", "layerdrop", "hidden_dropout"),
+    *("jitter_noise", "router_jitter_noise", "input_jitter_noise"),
+)
+_BY_COLUMNS = ("mpt", "gpt_neo")  # biases, or local layers, by columns; their caches do not say so
 
 LEAST_SAVING = 0.2
 """The share of a batch's tokens that must be saved: a second pass through the layers has a cost of its own."""
@@ -75,16 +83,43 @@ def cached_prefix(
 def can_share_prefixes(model: PreTrainedModel | PeftModel) -> bool:
     """Whether `model`, as it is set up now, computes the same for a prefix in the cache as for one in each row.
 
-    Not where layers keep something else than keys and values (state-space models), where gradient checkpointing turns
-    the cache off, and where a pass of training draws random numbers (dropout, JoLA's gates).
+    Not where layers keep something else than keys and values (state-space models) or nothing, where rotary frequencies
+    depend on the length of the text, where gradient checkpointing turns the cache off, and where a pass of training
+    draws random numbers (dropout, JoLA's gates).
     """
-    base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
-    if base.config.is_encoder_decoder:
+    base = _base(model)
+    if base.config.is_encoder_decoder or "past_key_values" not in inspect.signature(type(base).forward).parameters:
+        return False
+    if _rotates_by_length(base):
         return False
     layers = DynamicCache(config=base.config).layers
     if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         return False
     return not (model.training and (_checkpoints(base) or draws_numbers(base)))
+
+
+def tells_columns_apart(model: PreTrainedModel | PeftModel, columns: int) -> bool:
+    """Whether padding between the tokens of a row changes what `model` sees: windows are cut by columns.
+
+    Args:
+        model: a causal model, with or without adapters.
+        columns: how many a row has at most.
+    """
+    config = _base(model).config
+    if config.model_type in _BY_COLUMNS:
+        return True
+    layers = DynamicCache(config=config).layers
+    return any(isinstance(each, DynamicSlidingWindowLayer) and each.sliding_window < columns for each in layers)
+
+
+def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def _rotates_by_length(model: PreTrainedModel) -> bool:
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    kinds = [each.get("rope_type") for each in (rope, *rope.values()) if isinstance(each, dict)]
+    return any(kind in ("dynamic", "longrope") for kind in kinds)
 
 
 def _checkpoints(model: PreTrainedModel) -> bool:
@@ -97,11 +132,16 @@ def draws_numbers(model: PreTrainedModel) -> bool:
         if isinstance(module, nn.Dropout) and module.p > 0:
             return True
         # Families that call the function keep the number under one of these names; a module may have the name too.
-        shares = [getattr(module, name, None) for name in ("attention_dropout", "dropout", "layerdrop")]
-        if any(isinstance(share, float) and share > 0 for share in shares):
+        if _is_positive(getattr(module, name, None) for name in _RANDOM):
             return True
+    if _is_positive(getattr(model.config, name, None) for name in _RANDOM):
+        return True
     interventions = (each for layer in _steering_layers(model) for each in layer.steering_interventions.values())
     return any(each.stochastic for each in interventions)
+
+
+def _is_positive(shares: Iterable[Any]) -> bool:
+    return any(isinstance(share, float) and share > 0 for share in shares)
 
 
 def _steering_layers(model: nn.Module) -> list[SteeringLayer]:

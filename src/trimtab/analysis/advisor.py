@@ -167,7 +167,7 @@ def advise(
 @contextmanager
 def _with_fresh_adapters(model: PreTrainedModel, configs: dict[str, SteeringConfig]) -> Iterator[PeftModel]:
     """`model` in evaluation mode with an adapter that changes nothing at each site; afterwards as it was."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     (first, config), *others = configs.items()
     tuned = get_peft_model(model, config, adapter_name=first)
@@ -180,7 +180,8 @@ def _with_fresh_adapters(model: PreTrainedModel, configs: dict[str, SteeringConf
         tuned.unload()
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def _parts(places: Sequence[_Place], memory_gb: float) -> list[list[_Place]]:

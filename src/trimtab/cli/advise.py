@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,9 @@ def advise(
     if (directory / "advice.json").exists() and not overwrite:
         raise FileExistsError(f"{directory} holds an advice. Choose another --out, or --overwrite it.")
     loaded = load(model, None, None, options)
+    width = int(loaded.model.config.get_text_config().hidden_size)
+    if parameters is not None and parameters < width:
+        raise ValueError(f"parameters={parameters} are too few: a vector in one layer has {width:,}.")
     dataset = supervised_dataset(
         chosen.load("train", limit=examples, seed=data_seed), loaded.tokenizer, context_length(loaded.model), chat
     )
@@ -115,12 +119,11 @@ def advise(
         kept=max(chosen_ranks),
         memory_gb=memory_gb,
     )
-    width = int(loaded.model.config.get_text_config().hidden_size)
     budget = 2 * width * 8 * advice.model_layers if parameters is None else parameters
     suggestion = advice.best_within(budget, chosen_ranks)
     directory.mkdir(parents=True, exist_ok=True)
     save_svg(advice.figure(), directory / "advice.svg")
-    command = train_command(advice, suggestion, model, task)
+    command = train_command(advice, suggestion, model, task, task_options, chat)
     content = {"model": model, "task": task, "examples": len(dataset), "command": command, **advice.to_dict()}
     write_text(directory / "advice.json", json.dumps(content) + "\n")
     console = Console()
@@ -161,9 +164,20 @@ def _span(layers: tuple[int, ...]) -> str:
     return f"{first}-{last}" if together else ", ".join(map(str, layers))
 
 
-def train_command(advice: Advice, choice: Choice, model: str, task: str) -> str:
+def train_command(
+    advice: Advice,
+    choice: Choice,
+    model: str,
+    task: str,
+    task_options: Mapping[str, Any] | None = None,
+    chat: bool = False,
+) -> str:
     """The command that trains a choice: of the named methods the one that reads as the advice does."""
     words = ["trimtab", "train", "--model", model, "--task", task]
+    for option, value in (task_options or {}).items():
+        words += [f"--task_options.{option}", str(value)]
+    if chat:
+        words += ["--chat", "true"]
     if choice.rank is None:
         words += ["--method", "1-vec"]
     elif advice.normalize:

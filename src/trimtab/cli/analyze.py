@@ -110,7 +110,7 @@ def analyze(
         "adapter": adapter,
         "tuned": tuned,
         "strength": strength,
-        "prompts_of": source or Path(str(prompt_file)).name,
+        "prompts_of": Path(str(prompt_file)).name if chosen is None else source,
         "split": split if chosen is not None else None,
         "data_seed": data_seed,
         "chat": in_chat,

@@ -24,9 +24,10 @@ from trimtab.distillation import (
 from trimtab.distillation import (
     distill as fit_adapter,
 )
-from trimtab.distillation.compatibility import require_linear
+from trimtab.distillation.compatibility import require_linear, require_related
 from trimtab.files import new_directory
 from trimtab.models import AnyModel, load_model
+from trimtab.sites import locate
 from trimtab.tasks import get_task
 from trimtab.training import RunDirectory
 from trimtab.tuners.steering import SteeringConfig
@@ -81,7 +82,7 @@ def distill(
     task_options: dict[str, Any] | None = None,
     examples: int = 200,
     data_seed: int = 0,
-    chat: bool = False,
+    chat: bool | None = None,
     answer_tokens: int | None = None,
     student: StudentOptions,
     settings: DistillationSettings,
@@ -104,7 +105,7 @@ def distill(
         task_options: the task's own, as in --task_options.data_dir data/boolq.
         examples: how many prompts.
         data_seed: which prompts of a task.
-        chat: put the prompts into the model's chat template.
+        chat: put the prompts into the model's chat template; as in the tuned model's run if not given.
         answer_tokens: tokens that the tuned model may answer; the task's limit (of a file 64) if not given.
         student: the adapter that is fitted.
         settings: of the fit.
@@ -122,6 +123,8 @@ def distill(
         for name, value in (("examples", examples), ("answer_tokens", answer_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if scratch is not None and not Path(scratch).is_dir():
+            raise ValueError(f"scratch={scratch}: there is no such directory.")
         config = student.config()
         chosen = get_task(task, **(task_options or {})) if task is not None else None
         given = read_prompts(Path(prompts))[:examples] if prompts is not None else []
@@ -133,14 +136,19 @@ def distill(
             raise FileExistsError(f"{directory} holds a distilled adapter. Choose another --out, or --overwrite it.")
     if chosen is not None:
         given = chosen.load("train", limit=examples, seed=data_seed)
+    if len(given) < 2:
+        raise ValueError(f"{len(given)} prompt(s) are too few: some are fitted on and some held out.")
     limit = answer_tokens or (ANSWER_TOKENS if chosen is None else chosen.max_new_tokens)
 
     model, tokenizer = load_model(base, **asdict(options))
     teacher = load_tuned(tuned, model, tokenizer, options)
-    texts = answered(teacher, tokenizer, given, limit, chat=chat)
+    require_related(model, teacher)
+    locate(model, config.site, config.layers)
+    in_chat = bool(recipe_of(tuned).get("chat")) if chat is None else chat
+    texts = answered(teacher, tokenizer, given, limit, chat=in_chat)
     scores = {}
     if chosen is not None and score:
-        rules: dict[str, Any] = {"task": chosen, "limit": score, "data_seed": data_seed, "chat": chat}
+        rules: dict[str, Any] = {"task": chosen, "limit": score, "data_seed": data_seed, "chat": in_chat}
         scores = {
             "base": evaluation.evaluate(model, tokenizer, **rules).accuracy,
             "tuned": evaluation.evaluate(teacher, tokenizer, **rules).accuracy,
@@ -150,11 +158,11 @@ def distill(
     if scores:
         scores["distilled"] = evaluation.evaluate(adapted, tokenizer, **rules).accuracy
         result = replace(result, scores={label: asdict(accuracy) for label, accuracy in scores.items()})
-    if directory.exists():
-        shutil.rmtree(directory)
     with new_directory(directory) as filling:
         adapted.save_pretrained(str(filling))
         result.save(filling / REPORT)
+        if directory.exists():  # only now: the old one is there until the new one is complete
+            shutil.rmtree(directory)
     console = Console()
     for label, accuracy in scores.items():
         console.print(f"{label}: {accuracy}", highlight=False)

@@ -38,7 +38,8 @@ def _cell(records: list[RunRecord]) -> tuple[str, CellRecord]:
     chosen = tested[-1].learning_rate if tested else best
     finals = [record for record in tested or trials if record.learning_rate == chosen]
     latest = finals[-1]
-    finals = sorted((record for record in finals if record.n == latest.n), key=lambda record: record.seed)
+    newest = {record.seed: record for record in finals if record.n == latest.n}  # of a seed that was scored twice
+    finals = [newest[seed] for seed in sorted(newest)]
     cell = CellRecord(
         model=latest.model,
         task=latest.task,

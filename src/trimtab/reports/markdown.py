@@ -21,7 +21,8 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text in which no sign means anything to Markdown."""
+    """Text in one line, in which no sign means anything to Markdown."""
+    text = " ".join(text.split())
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text).replace("<", "&lt;")
 
 

@@ -139,7 +139,8 @@ def forget_groups(grid: Grid, directory: SweepDirectory) -> None:
     """When nothing is left to do: remove what is left of groups whose members are all the grid's."""
     known = {run.training_hash for cell in grid.cells for run in cell.runs()}
     for home in directory.groups():
-        if known.issuperset(_members(home)):
+        members = _members(home)
+        if members and known.issuperset(members):
             shutil.rmtree(home, ignore_errors=True)
 
 
@@ -157,7 +158,8 @@ def _is_open(run: Configuration, directory: SweepDirectory) -> bool:
 
 def _kind(run: Configuration) -> str:
     """What runs that are trained together have in common."""
-    return canonical_json({**run.trained, "method": None, "training": {**run.trained["training"], "seed": None}})
+    training = {**run.trained["training"], "seed": None, "checkpoint_every": run.training.checkpoint_every}
+    return canonical_json({**run.trained, "method": None, "training": training})
 
 
 def _members(home: Path) -> list[str]:

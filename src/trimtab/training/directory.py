@@ -196,6 +196,8 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def _computed(recipe: dict[str, Any]) -> dict[str, Any]:
     """The settings that the numbers depend on: all but how often the run can be resumed from."""
+    if "runs" in recipe:  # of a pass over several
+        return {**recipe, "runs": [_computed(each) for each in recipe["runs"]]}
     training = {key: value for key, value in recipe.get("training", {}).items() if key != "checkpoint_every"}
     return {**recipe, "training": training}
 

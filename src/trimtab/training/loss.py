@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -79,7 +79,9 @@ class CompletionLoss:
         prompts = (labels != IGNORED).int().argmax(dim=1)  # the first supervised token ends the prompt
         model = self._model if wrapped is None else wrapped
         rows = len(input_ids) // groups
-        alone = self._share_prefix and model is self._model and rows > 1
+        # FSDP2 shards in place, so that the model is not wrapped; its ranks must make equally many passes.
+        several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        alone = self._share_prefix and model is self._model and not several and rows > 1
         prefix = shared_prefix(self._model, input_ids, prompts) if alone else 0
         cache = None
         if prefix:
@@ -99,8 +101,8 @@ class CompletionLoss:
             logits = model(
                 input_ids=input_ids[:, prefix:],
                 attention_mask=attention_mask,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **({} if cache is None else {"past_key_values": cache}),
             ).logits[0]
         # Without a row its sum is zero: it ties the loss to the output, on which wrappers wait for the backward pass.
         if losses:

@@ -159,7 +159,7 @@ def train_together(
                     peak_memory=peak_memory(base.device),
                     environment=environment,
                 ).save(run.result_file)
-    shutil.rmtree(group.path)
+    shutil.rmtree(group.path, ignore_errors=True)
     return errors
 
 
