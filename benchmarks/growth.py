@@ -10,12 +10,9 @@ growth.json and growth.md into benchmarks/results, docs/assets/growth.svg, and d
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from dataclasses import asdict
-from typing import Any
 
-import matplotlib
 from _contestants import LORA, POST_BLOCK
 from _harness import (
     Summary,
@@ -31,9 +28,9 @@ from _harness import (
 )
 from _measure import Job, Measured
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from trimtab.demo.figures import LINE, MARKERS, MUTED, SERIES, TEXT
+from trimtab.figures import MARKERS, SERIES, svg_text
+from trimtab.figures import figure as styled_figure
 from trimtab.files import write_text
 
 CONTESTANTS = {"post-block": POST_BLOCK, "LoRA": LORA}
@@ -117,21 +114,7 @@ def markdown(options: argparse.Namespace, sweeps: Sweeps, found: Found) -> str:
 
 def figure(sweeps: Sweeps, found: Found) -> str:
     """Two rows (time, memory) of one panel a sweep, as SVG."""
-    style: Any = {
-        "svg.fonttype": "none",  # text stays text: it can be read aloud and searched
-        "svg.hashsalt": "growth",
-        "font.size": 9.5,
-        "text.color": TEXT,
-        "axes.labelcolor": TEXT,
-        "axes.edgecolor": LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "grid.color": LINE,
-    }
-    with matplotlib.rc_context(style):
-        drawing = Figure(figsize=(9, 4.4), layout="constrained")
+    with styled_figure("growth", 9, 4.4, font_size=9.5) as drawing:
         panels = drawing.subplots(len(QUANTITIES), len(sweeps), sharex="col", sharey="row", squeeze=False)
         for row, (quantity, unit) in enumerate(QUANTITIES.items()):
             for column, field in enumerate(sweeps):
@@ -142,9 +125,7 @@ def figure(sweeps: Sweeps, found: Found) -> str:
             panels[-1, column].set_xlabel(LABELS[field])
         handles, labels = panels[0, 0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-        buffer = io.StringIO()
-        drawing.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+        return svg_text(drawing)
 
 
 def _panel(axes: Axes, field: str, quantity: str, lines: dict[str, list[Job]], found: Found) -> None:

@@ -10,20 +10,17 @@ were not trained on. Writes joint_overlap.json into benchmarks/results and docs/
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from trimtab.analysis.shift_overlap import ShiftOverlap, shift_overlap
-from trimtab.demo.figures import LINE, MUTED, SERIES, TEXT
 from trimtab.encoding import encode_prompt
+from trimtab.figures import MUTED, SERIES, svg_text
+from trimtab.figures import figure as styled_figure
 from trimtab.files import write_text
 from trimtab.methods import get_method
 from trimtab.models import EMBEDDED_MODEL
@@ -77,21 +74,7 @@ def _measure(name: str, options: argparse.Namespace) -> ShiftOverlap:
 
 def figure(found: dict[str, ShiftOverlap]) -> str:
     """Cosines and norms over the layers, as SVG."""
-    style: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "joint-overlap",
-        "font.size": 9.5,
-        "text.color": TEXT,
-        "axes.labelcolor": TEXT,
-        "axes.edgecolor": LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "grid.color": LINE,
-    }
-    with matplotlib.rc_context(style):
-        drawing = Figure(figsize=(9, 3.4), layout="constrained")
+    with styled_figure("joint-overlap", 9, 3.4, font_size=9.5) as drawing:
         cosines, norms = drawing.subplots(1, 2)
         for index, (name, label) in enumerate(METHODS.items()):
             _cosines(cosines, found[name], label, index)
@@ -105,9 +88,7 @@ def figure(found: dict[str, ShiftOverlap]) -> str:
             axes.legend(frameon=False)
         cosines.axhline(0, color=MUTED, linewidth=0.8)
         norms.set_ylim(bottom=0)
-        buffer = io.StringIO()
-        drawing.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+        return svg_text(drawing)
 
 
 def _cosines(axes: Axes, one: ShiftOverlap, label: str, index: int) -> None:
