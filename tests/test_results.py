@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult, _git_state
+from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult
+from trimtab.results.environment import git_state
 
 
 def result() -> EvaluationResult:
@@ -92,7 +93,7 @@ def test_a_record_without_a_key_is_refused(tmp_path: Path) -> None:
         EvaluationResult.load(tmp_path / "result.json")
 
 
-def test_git_state_is_the_commit_of_a_tracked_file_only(tmp_path: Path) -> None:
+def testgit_state_is_the_commit_of_a_tracked_file_only(tmp_path: Path) -> None:
     """A file that lies in a repository without being part of it has no commit; a change makes it dirty."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -101,10 +102,10 @@ def test_git_state_is_the_commit_of_a_tracked_file_only(tmp_path: Path) -> None:
     subprocess.run([*git, "add", "code.py"], check=True)
     subprocess.run([*git, "commit", "-qm", "first"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert _git_state(tmp_path / "code.py") == head
-    assert _git_state(tmp_path / "stray.py") is None
+    assert git_state(tmp_path / "code.py") == head
+    assert git_state(tmp_path / "stray.py") is None
     (tmp_path / "code.py").write_text("three")
-    assert _git_state(tmp_path / "code.py") == f"{head}-dirty"
+    assert git_state(tmp_path / "code.py") == f"{head}-dirty"
 
 
 def test_value_and_error_share_a_scale() -> None:

@@ -1,0 +1,67 @@
+"""What every record has in common: it goes to JSON and back, and is refused where its schema is another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from trimtab.files import write_text
+from trimtab.registry import unknown
+from trimtab.results.accuracy import Accuracy
+from trimtab.results.environment import Environment
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """A result that can be written to a JSON file and read back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Version of the schema, kind of record and every field, as plain values."""
+        return {"schema_version": SCHEMA_VERSION, "kind": type(self).__name__, **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        """Write this record to `path` as JSON."""
+        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record that `save` wrote.
+
+        Raises:
+            ValueError: no JSON, another schema version, another kind of record, a missing or a surplus key.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} holds no record: {error}. Delete it, and what it records is done again."
+            ) from error
+        return cls.from_dict(content, path)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], path: Path) -> Self:
+        """The record that `to_dict` wrote; `path`, where it was read, is for messages.
+
+        Raises:
+            ValueError: as `load`.
+        """
+        content = dict(content)
+        version, kind = content.pop("schema_version", None), content.pop("kind", None)
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema version {version}, this trimtab reads version {SCHEMA_VERSION}.")
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a record of kind {kind!r}, not {cls.__name__!r}.")
+        names = {each.name for each in fields(cls)}
+        if missing := names - content.keys():
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
+        for key in content.keys() - names:
+            raise unknown(f"key in {path}", key, names)
+        if "environment" in names:
+            content["environment"] = Environment(**content["environment"])
+        if isinstance(content.get("accuracy"), dict):  # of a RunRecord it is a number
+            content["accuracy"] = Accuracy(**content["accuracy"])
+        return cls(**content)

@@ -1,0 +1,53 @@
+"""How one training ended, and one evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trimtab.results.accuracy import Accuracy
+from trimtab.results.environment import Environment
+from trimtab.results.record import Record
+
+
+@dataclass(frozen=True)
+class TrainingResult(Record):
+    """How a training run ended.
+
+    `loss` is the mean over the last logging interval, in nats a supervised token. `tokens` counts every real
+    token of the batches, `peak_memory` is in bytes (of the GPU, or of the whole process on a CPU), `seconds`
+    is the wall time of the last, possibly resumed, process.
+    """
+
+    model: str
+    task: str
+    method: str
+    seed: int
+    trainable_parameters: int
+    steps: int
+    examples: int
+    tokens: int
+    loss: float
+    seconds: float
+    peak_memory: int
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class EvaluationResult(Record):
+    """The score of a model on a task's split; `records` names the JSONL of the examples, if written."""
+
+    model: str
+    task: str
+    split: str
+    accuracy: Accuracy
+    unparsed: int
+    seconds: float
+    generated_tokens: int
+    records: str | None
+    environment: Environment
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The task, the split and the accuracy with its error bar."""
+        return f"{self.task} ({self.split}): {self.accuracy}"
