@@ -71,6 +71,30 @@ def length_batches(lengths: Sequence[int], new_tokens: int, batch_tokens: int) -
         start += rows
 
 
+def require_answerable(
+    examples: Sequence[Example], prompts: Sequence[Sequence[int]], new_tokens: int, context: int | None
+) -> None:
+    """Refuse a prompt without tokens, and one that leaves no room for its answer.
+
+    Args:
+        examples: whose prompts they are.
+        prompts: the token ids of each prompt.
+        new_tokens: of the longest answer.
+        context: how many tokens the model reads; None: no limit.
+
+    Raises:
+        ValueError: names the example.
+    """
+    for example, prompt in zip(examples, prompts, strict=True):
+        if not prompt:
+            raise ValueError(f"Example {example.id!r} has an empty prompt.")
+        if context is not None and len(prompt) + new_tokens > context:
+            raise ValueError(
+                f"Example {example.id!r} has a prompt of {len(prompt):,} tokens; with {new_tokens:,} for the "
+                f"answer that is more than the model's context of {context:,}."
+            )
+
+
 def _in_template(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[str, str]:
     """Prompt and completion in the model's chat template; the completion ends with the end of its turn."""
     if tokenizer.chat_template is None:

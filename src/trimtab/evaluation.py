@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from trimtab.encoding import encode_prompt, length_batches
+from trimtab.encoding import encode_prompt, length_batches, require_answerable
 from trimtab.files import write_text
 from trimtab.models import AnyModel, context_length, device_name, model_name
 from trimtab.prefix import cached_prefix, shared_prefix, tells_columns_apart
@@ -64,7 +64,7 @@ def evaluate(
         raise ValueError(f"batch_tokens={batch_tokens!r} must be at least 1.")
     examples = task.load(split, limit=limit, seed=data_seed)
     prompts = [encode_prompt(tokenizer, example, chat) for example in examples]
-    _require_context(model, examples, prompts, task.max_new_tokens)
+    require_answerable(examples, prompts, task.max_new_tokens, context_length(model))
 
     started = time.perf_counter()
     outputs = [""] * len(examples)
@@ -205,23 +205,6 @@ def _record(task: Task, example: Example, output: str) -> dict[str, Any]:
         "label": example.label,
         "correct": task.is_correct(parsed, example.label),
     }
-
-
-def _require_context(
-    model: AnyModel,
-    examples: Sequence[Example],
-    prompts: Sequence[list[int]],
-    new_tokens: int,
-) -> None:
-    context = context_length(model)
-    for example, prompt in zip(examples, prompts, strict=True):
-        if not prompt:
-            raise ValueError(f"Example {example.id!r} has an empty prompt.")
-        if context is not None and len(prompt) + new_tokens > context:
-            raise ValueError(
-                f"Example {example.id!r} has a prompt of {len(prompt):,} tokens; with {new_tokens:,} for the "
-                f"answer that is more than the model's context of {context:,}."
-            )
 
 
 def _progress_bar(shown: bool) -> Progress:

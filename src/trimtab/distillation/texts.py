@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from trimtab.encoding import Encoded, encode_prompt, length_batches
+from trimtab.encoding import Encoded, encode_prompt, length_batches, require_answerable
 from trimtab.evaluation import generate_answers
 from trimtab.models import AnyModel, context_length
 from trimtab.tasks import Example
@@ -77,15 +77,7 @@ def answered(
     if not examples:
         raise ValueError("There are no prompts to distil on.")
     prompts = [encode_prompt(tokenizer, example, chat) for example in examples]
-    context = context_length(tuned)
-    for example, prompt in zip(examples, prompts, strict=True):
-        if not prompt:
-            raise ValueError(f"The prompt {example.id!r} is empty.")
-        if context is not None and len(prompt) + max_new_tokens > context:
-            raise ValueError(
-                f"The prompt {example.id!r} has {len(prompt):,} tokens; with {max_new_tokens:,} for the answer that is "
-                f"more than the model's context of {context:,}."
-            )
+    require_answerable(examples, prompts, max_new_tokens, context_length(tuned))
     end = tokenizer.eos_token_id
     texts: list[Encoded | None] = [None] * len(prompts)
     for batch in length_batches([len(prompt) for prompt in prompts], max_new_tokens, batch_tokens):
