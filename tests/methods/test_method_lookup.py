@@ -66,6 +66,8 @@ def test_a_method_can_be_built_on_another_row() -> None:
         ("lora", {"schedule": "cosin"}, "Did you mean 'cosine'"),
         ("lora", {"warmup_ratio": 1.0}, "warmup_ratio=1.0"),
         ("sft", {"weight_decay": -0.1}, "weight_decay=-0.1"),
+        ("post-block", {"rate_factors": {"down": 0.0}}, r"rate_factors\['down'\]=0.0 must be positive"),
+        ("post-block", {"rate_factor": {"down": 2.0}}, "Did you mean 'rate_factors'"),
         ("sft", {"r": 8}, "Unknown setting of method 'sft'"),
         ("joint", {"constraint": "ortogonal"}, "Did you mean 'orthogonal'"),
         ("joint", {"lora_alpha": 16}, "Did you mean 'lora.lora_alpha'"),

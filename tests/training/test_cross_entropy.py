@@ -22,7 +22,8 @@ def logits_and_targets(rows: int = 13, dtype: torch.dtype = torch.float64) -> tu
 @pytest.mark.parametrize("rows_in_a_block", [1, 4, 13, 100])
 def test_loss_and_gradient_equal_torchs(monkeypatch: pytest.MonkeyPatch, rows_in_a_block: int) -> None:
     """Whatever the size of the blocks, one that does not divide the rows included."""
-    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 4 * 50 * rows_in_a_block)
+    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 8 * 50 * rows_in_a_block)
+    monkeypatch.setattr(cross_entropy, "CACHED_BYTES", 4 * 50 * 3)
     logits, targets = logits_and_targets()
     reference = logits.detach().clone().requires_grad_(True)
     (3 * summed_cross_entropy(logits, targets)).backward()
@@ -51,7 +52,8 @@ def test_bfloat16_loses_nothing_against_a_float32_copy() -> None:
 @pytest.mark.parametrize("rows_in_a_block", [1, 5, 100])
 def test_with_a_head_no_logits_are_needed_from_outside(monkeypatch: pytest.MonkeyPatch, rows_in_a_block: int) -> None:
     """Through a linear head with a bias: the loss and the gradient of what it reads are autograd's."""
-    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 4 * 50 * rows_in_a_block)
+    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 8 * 50 * rows_in_a_block)
+    monkeypatch.setattr(cross_entropy, "CACHED_BYTES", 4 * 50 * 3)
     _, targets = logits_and_targets()
     head = torch.nn.Linear(6, 50, dtype=torch.float64).requires_grad_(False)
     hidden = torch.randn(13, 6, dtype=torch.float64, requires_grad=True)

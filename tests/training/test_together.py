@@ -20,7 +20,7 @@ from trimtab.training.parallel_trainer import ParallelTrainer
 METHODS: list[tuple[Method, int]] = [
     (get_method("post-block"), 1),
     (get_method("post-block", learning_rate=2e-2, weight_decay=0.1), 1),
-    (get_method("post-block-plus", warmup_ratio=0.4), 1),
+    (get_method("post-block-plus", warmup_ratio=0.4, rate_factors={"down": 2.0, "bias": 4.0}), 1),
     (get_method("1-vec"), 1),
     (get_method("reft"), 1),
     (get_method("lofit-all-heads"), 1),

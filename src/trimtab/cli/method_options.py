@@ -26,6 +26,7 @@ class MethodOptions:
         schedule: constant or cosine.
         warmup_ratio: share of the steps over which the rate climbs from 0.
         weight_decay: AdamW's.
+        rate_factors: factors on the learning rate by parameter, as in --rate_factors.down 2 (see docs/the-method.md).
         adapter_options: any other field of the adapter's PEFT configuration, as in
             --adapter_options.lora_alpha 16; of a joint method's LoRA half, --adapter_options.lora.r 4.
     """
@@ -43,6 +44,7 @@ class MethodOptions:
     schedule: str | None = None
     warmup_ratio: float | None = None
     weight_decay: float | None = None
+    rate_factors: dict[str, float] | None = None
     adapter_options: dict[str, Any] | None = None
 
     def change(self, name: str) -> Method:

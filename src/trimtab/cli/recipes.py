@@ -25,6 +25,8 @@ def flatten(recipe: dict[str, Any]) -> dict[str, Any]:
     if str(name).endswith(".py"):  # a run never writes one; loading it would run a file that nobody named
         raise ValueError("The recipe names a Python file as its task. Name it yourself: --task FILE.")
     rule = {key: method[key] for key in ("learning_rate", "schedule", "warmup_ratio", "weight_decay")}
+    if "rate_factors" in method:
+        rule["rate_factors"] = method["rate_factors"]
     return {
         "model": recipe["model"],
         "task": name,

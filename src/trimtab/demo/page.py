@@ -78,11 +78,12 @@ def _rule(outcome: Outcome) -> dict[str, Any]:
     """What a method was trained with, from the recipe that its run left."""
     method = outcome.recipe["method"]
     adapter = ", ".join(f"{key} = {value}" for key, value in method["adapter"].items())
+    factors = "".join(f", x {factor:g} for {name}" for name, factor in method.get("rate_factors", {}).items())
     warmup = f", warm-up {100 * method['warmup_ratio']:g}\N{NO-BREAK SPACE}%" if method["warmup_ratio"] else ""
     return {
         "what": method["description"],
         "adapter": adapter or "-",
-        "rate": f"rate {method['learning_rate']:g}, {method['schedule']}{warmup}, "
+        "rate": f"rate {method['learning_rate']:g}{factors}, {method['schedule']}{warmup}, "
         f"weight decay {method['weight_decay']:g}",
     }
 

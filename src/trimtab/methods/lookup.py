@@ -11,7 +11,7 @@ from trimtab.methods.method import Method
 from trimtab.methods.table import METHODS
 from trimtab.registry import check_choice
 
-_RULES = ("learning_rate", "schedule", "warmup_ratio", "weight_decay")
+_RULES = ("learning_rate", "schedule", "warmup_ratio", "weight_decay", "rate_factors")
 
 
 def get_method(name: str, **overrides: Any) -> Method:
@@ -19,8 +19,8 @@ def get_method(name: str, **overrides: Any) -> Method:
 
     Args:
         name: one of `METHODS`.
-        overrides: a learning rule's setting (learning_rate, schedule, warmup_ratio, weight_decay) or an
-            option of the adapter's configuration (r, site, positions, ...). Options of an option are merged
+        overrides: a learning rule's setting (learning_rate, schedule, warmup_ratio, weight_decay, rate_factors)
+            or an option of the adapter's configuration (r, site, positions, ...). Options of an option are merged
             with those of the row: `lora={"r": 4}`, or as one key `**{"lora.r": 4}`, changes the rank of the LoRA
             half of a joint method and nothing else of it.
 

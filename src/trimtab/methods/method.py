@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -37,6 +38,8 @@ class Method:
         schedule: "constant" or "cosine" (to zero).
         warmup_ratio: share of the steps over which the rate climbs from zero.
         weight_decay: AdamW's.
+        rate_factors: factors on the learning rate of single parameters, by the part of their name that they share:
+            {"down": 2.0} doubles that of every W_down, as LoRA+ does for LoRA's B with {"lora_B": 16.0}.
         row: the adapter options of the named row, from which the label tells what differs; None: `adapter`.
 
     Raises:
@@ -52,6 +55,7 @@ class Method:
     schedule: Schedule = "constant"
     warmup_ratio: float = 0.0
     weight_decay: float = 0.0
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
     row: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +70,9 @@ class Method:
             raise ValueError(f"warmup_ratio={self.warmup_ratio!r} must be at least 0 and less than 1.")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay={self.weight_decay!r} must not be negative.")
+        for name, factor in self.rate_factors.items():
+            if not 0 < factor < math.inf:
+                raise ValueError(f"rate_factors[{name!r}]={factor!r} must be positive and finite.")
 
     @property
     def label(self) -> str:
@@ -81,7 +88,7 @@ class Method:
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting that a run depends on, as plain values for a recipe."""
-        return {
+        recipe = {
             "name": self.name,
             "description": self.description,
             "family": self.family,
@@ -91,6 +98,7 @@ class Method:
             "warmup_ratio": self.warmup_ratio,
             "weight_decay": self.weight_decay,
         }
+        return {**recipe, "rate_factors": dict(self.rate_factors)} if self.rate_factors else recipe
 
     @property
     def starts_as_base(self) -> bool:

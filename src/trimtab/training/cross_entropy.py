@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-BLOCK_BYTES = 32 * 2**20
-"""Size of the float32 logits of one block: small beside the activations, large beside a kernel's start."""
+BLOCK_BYTES = 24 * 2**20
+"""Size of the logits of one block: small beside the activations, large beside a read of the head's weights."""
+
+CACHED_BYTES = 2**21
+"""Size of the float32 logits that the soft-max has at a time on a CPU: from one pass to the next they stay in cache."""
 
 
 def summed_cross_entropy(
@@ -48,20 +51,16 @@ class _CrossEntropy(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=wide, device=hidden.device)
         vocabulary = hidden.shape[1] if head is None else _width_of(head, hidden)
         # On a GPU fewer rows would read the head's weights more often than they compute with them.
-        rows = max(512 if hidden.is_cuda else 1, BLOCK_BYTES // (4 * vocabulary))
+        rows = max(512 if hidden.is_cuda else 1, BLOCK_BYTES // (hidden.element_size() * vocabulary))
         for start in range(0, len(hidden), rows):
             block = slice(start, start + rows)
             read = hidden[block].detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted and head is not None):
                 logits = read if head is None else head.forward(read)
-            log_probabilities = torch.log_softmax(logits.detach(), dim=1, dtype=wide)
-            target = targets[block, None]
-            losses[block] = -log_probabilities.gather(1, target)[:, 0]
-            if gradient is None:
-                continue
-            d_logits = log_probabilities.exp_()
-            d_logits = d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=wide)).to(logits.dtype)
-            gradient[block] = d_logits if head is None else torch.autograd.grad(logits, read, d_logits)[0]
+            d_logits = torch.empty_like(logits, requires_grad=False) if wanted else None
+            _soft_max(logits.detach(), targets[block], losses[block], d_logits)
+            if gradient is not None and d_logits is not None:
+                gradient[block] = d_logits if head is None else torch.autograd.grad(logits, read, d_logits)[0]
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
@@ -72,6 +71,19 @@ class _CrossEntropy(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         # The factor in float32: rounded to bfloat16 it would scale the whole batch.
         return (gradient.to(d_losses.dtype) * d_losses[:, None]).to(gradient.dtype), None, None
+
+
+def _soft_max(logits: Tensor, targets: Tensor, losses: Tensor, d_logits: Tensor | None) -> None:
+    """Write -log softmax(logits)[target] to `losses`, and its gradient to `d_logits`."""
+    rows = len(logits) if logits.is_cuda else max(1, CACHED_BYTES // (4 * logits.shape[1]))
+    for start in range(0, len(logits), rows):
+        part = slice(start, start + rows)
+        target = targets[part, None]
+        log_probabilities = torch.log_softmax(logits[part], dim=1, dtype=losses.dtype)
+        losses[part] = -log_probabilities.gather(1, target)[:, 0]
+        if d_logits is not None:
+            probabilities = log_probabilities.exp_()
+            d_logits[part] = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=losses.dtype))
 
 
 def _width_of(head: nn.Module, hidden: Tensor) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,12 +24,15 @@ from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
 from trimtab.training.callbacks import MetricsFile
 from trimtab.training.loss import IGNORED
 from trimtab.training.outcome import diverged
+from trimtab.training.rate_factors import FACTOR, split_by_rate
 from trimtab.training.trainer import CompletionTrainer
 from trimtab.tuners.steering import SteeringModel, adapter_rows
 from trimtab.tuners.steering.files import INTERVENTIONS, WEIGHTS
 from trimtab.tuners.steering.layer import BASE_ROW
 
 _STATE = "parallel_state.json"
+_LEARNER = "learner"
+"""The key under which a group of the optimiser holds the index of its adapter."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class Learner:
         name: of the adapter.
         arguments: its rule: learning rate, schedule, weight decay, seed of its batches; the rest is the same for all.
         metrics: where its losses go; None: nowhere, they are written already.
+        rate_factors: see `Method`.
     """
 
     name: str
     arguments: SFTConfig
     metrics: MetricsFile | None
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """What it trains, by its name in the model."""
@@ -143,28 +148,32 @@ class ParallelTrainer(CompletionTrainer):
 
     def _rate(self, index: int) -> float:
         """The learning rate of an adapter in this step."""
-        return float(cast(torch.optim.Optimizer, self.optimizer).param_groups[2 * index]["lr"])
+        groups = cast(torch.optim.Optimizer, self.optimizer).param_groups
+        first = next(group for group in groups if group[_LEARNER] == index)
+        return float(first["lr"] / first[FACTOR])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with two groups of parameters for each adapter: with and without weight decay."""
+        """AdamW with groups of parameters for each adapter: with and without weight decay, and of each rate."""
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self._tuned))
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self._tuned)
-            groups = []
-            for learner, parameters in zip(self._learners, self._parameters, strict=True):
+            groups: list[dict[str, Any]] = []
+            for index, (learner, parameters) in enumerate(zip(self._learners, self._parameters, strict=True)):
                 rule = learner.arguments
                 for decay in (True, False):
                     chosen = [value for name, value in parameters.items() if (name in decayed) == decay]
                     weight_decay = rule.weight_decay if decay else 0.0
-                    groups.append({"params": chosen, "lr": rule.learning_rate, "weight_decay": weight_decay})
+                    group = {"params": chosen, "lr": rule.learning_rate, "weight_decay": weight_decay, _LEARNER: index}
+                    groups += split_by_rate([group], parameters, learner.rate_factors)
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """Each adapter's own schedule for its groups of parameters."""
         if self.lr_scheduler is None:
-            factors = [_factor(learner.arguments, num_training_steps) for learner in self._learners for _ in range(2)]
-            self.lr_scheduler = LambdaLR(cast(torch.optim.Optimizer, optimizer or self.optimizer), factors)
+            optimizer = cast(torch.optim.Optimizer, optimizer or self.optimizer)
+            rules = [self._learners[group[_LEARNER]].arguments for group in optimizer.param_groups]
+            self.lr_scheduler = LambdaLR(optimizer, [_factor(rule, num_training_steps) for rule in rules])
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

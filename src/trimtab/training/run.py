@@ -29,6 +29,7 @@ from trimtab.training.gates import write_gates
 from trimtab.training.gradient_start import point_at_gradient
 from trimtab.training.outcome import peak_memory, require_finite
 from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
+from trimtab.training.rate_factors import require_parameters
 from trimtab.training.restoring import restored
 from trimtab.training.selection import heads_to_select, selected_heads, selection_method, with_heads
 from trimtab.training.settings import TrainingSettings
@@ -117,7 +118,9 @@ def train(
         complete = with_heads(method, selected_heads(base, run, count))
         selection_seconds = run.selection.result().seconds
     with _attached(base, complete, settings.seed) as tuned:
-        trainable = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+        trained = {name: value for name, value in tuned.named_parameters() if value.requires_grad}
+        require_parameters(trained, method.rate_factors)
+        trainable = sum(value.numel() for value in trained.values())
         require_room(run, trainable)
         environment = Environment.collect(device_name(base))
         _claim(run, recipe, overwrite, state)
@@ -137,6 +140,7 @@ def train(
             settings.batch_size,
             [MetricsWriter(run.metrics_file), *([bar] if progress else []), *callbacks],
             share_prefix=settings.share_prefix,
+            rate_factors=method.rate_factors,
         )
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

@@ -40,6 +40,7 @@ def selection_method(method: Method) -> Method | None:
         schedule="constant",
         warmup_ratio=0.0,
         weight_decay=0.0,
+        rate_factors={},
     )
 
 

@@ -28,6 +28,7 @@ from trimtab.training.grouping import Job, common_settings, require_base
 from trimtab.training.outcome import peak_memory, require_finite
 from trimtab.training.parallel_trainer import Learner, ParallelTrainer
 from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
+from trimtab.training.rate_factors import require_parameters
 from trimtab.training.restoring import restored
 from trimtab.tuners.steering import SteeringModel
 from trimtab.tuners.steering.files import add_loading_note
@@ -109,10 +110,13 @@ def train_together(
                     base.dtype == torch.bfloat16,
                 ),
                 metrics=None if run.finished else MetricsFile(run.metrics_file),
+                rate_factors=job.method.rate_factors,
             )
             for index, (job, run) in enumerate(zip(jobs, runs, strict=True))
         ]
         trained = [learner.parameters(tuned) for learner in learners]
+        for parameters, job in zip(trained, jobs, strict=True):
+            require_parameters(parameters, job.method.rate_factors)
         sizes = [sum(parameter.numel() for parameter in parameters.values()) for parameters in trained]
         require_room(group, sum(sizes))
         environment = Environment.collect(device_name(base))

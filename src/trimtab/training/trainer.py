@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
 from trimtab.training.loss import CompletionLoss
 from trimtab.training.outcome import diverged
+from trimtab.training.rate_factors import FACTOR, split_by_rate
 from trimtab.tuners.steering import has_penalty, penalty, set_penalty_step
 
 
@@ -33,8 +35,10 @@ class CompletionTrainer(SFTTrainer):
         batch_size: int,
         callbacks: list[TrainerCallback],
         share_prefix: bool = False,
+        rate_factors: Mapping[str, float] | None = None,
     ) -> None:
         """Build the batches of `batch_size` (all processes and accumulation steps), then SFTTrainer."""
+        self._rate_factors = rate_factors or {}
         lengths = [len(ids) for ids in train_dataset["input_ids"]]
         self._sampler = self._order(lengths, batch_size, args.seed)
         super().__init__(
@@ -82,6 +86,19 @@ class CompletionTrainer(SFTTrainer):
         if not torch.isfinite(loss):
             raise diverged(loss, self.state.global_step + 1, self._get_learning_rate())
         return loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's, its groups split where parameters have learning rates of their own."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self._rate_factors and not any(FACTOR in group for group in optimizer.param_groups):
+            parameters = dict((model or self._tuned).named_parameters())
+            optimizer.param_groups[:] = split_by_rate(optimizer.param_groups, parameters, self._rate_factors)
+        return optimizer
+
+    def _get_learning_rate(self) -> float:
+        """What is logged: the rate of parameters without a factor."""
+        groups = cast(torch.optim.Optimizer, self.optimizer).param_groups
+        return float(super()._get_learning_rate()) / groups[0].get(FACTOR, 1.0)
 
     def _order(self, lengths: list[int], batch_size: int, seed: int) -> LengthGroupedSampler | ParallelSampler:
         """The order in which examples are read."""
