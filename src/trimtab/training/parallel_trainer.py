@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,45 +15,21 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import PreTrainedTokenizerBase, TrainerCallback, get_scheduler
-from trl import SFTConfig
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from trimtab.files import write_text
 from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
-from trimtab.training.callbacks import MetricsFile
+from trimtab.training.learner import LEARNER, Learner
 from trimtab.training.loss import IGNORED
 from trimtab.training.outcome import diverged
-from trimtab.training.rate_factors import FACTOR, split_by_rate
+from trimtab.training.parallel_batches import ByIndices, by_order, collate_orders
+from trimtab.training.rate_factors import FACTOR
 from trimtab.training.trainer import CompletionTrainer
 from trimtab.tuners.steering import SteeringModel, adapter_rows
-from trimtab.tuners.steering.files import INTERVENTIONS, WEIGHTS
+from trimtab.tuners.steering.files import WEIGHTS
 from trimtab.tuners.steering.layer import BASE_ROW
 
 _STATE = "parallel_state.json"
-_LEARNER = "learner"
-"""The key under which a group of the optimiser holds the index of its adapter."""
-
-
-@dataclass(frozen=True)
-class Learner:
-    """One of the adapters that are trained.
-
-    Attributes:
-        name: of the adapter.
-        arguments: its rule: learning rate, schedule, weight decay, seed of its batches; the rest is the same for all.
-        metrics: where its losses go; None: nowhere, they are written already.
-        rate_factors: see `Method`.
-    """
-
-    name: str
-    arguments: SFTConfig
-    metrics: MetricsFile | None
-    rate_factors: Mapping[str, float] = field(default_factory=dict)
-
-    def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """What it trains, by its name in the model."""
-        part = f".{INTERVENTIONS}.{self.name}."
-        return {name: parameter for name, parameter in model.named_parameters() if part in name}
 
 
 class ParallelTrainer(CompletionTrainer):
@@ -100,8 +75,8 @@ class ParallelTrainer(CompletionTrainer):
                 [_Metrics(self), *callbacks],
                 share_prefix,
             )
-        self.train_dataset = _Parallel(train_dataset)
-        self.data_collator = partial(_collate, self.data_collator)
+        self.train_dataset = ByIndices(train_dataset)
+        self.data_collator = partial(collate_orders, self.data_collator)
 
     def order_of(self, learner: Learner) -> int:
         """Which of the orders of the examples an adapter reads."""
@@ -128,7 +103,7 @@ class ParallelTrainer(CompletionTrainer):
             raise NotImplementedError("ParallelTrainer only trains; evaluate with trimtab.evaluation.")
         going = self._going
         orders = torch.tensor([self.order_of(self._learners[index]) for index in going], device=self._summed.device)
-        ids, mask, labels = (_by_order(inputs[key], len(self._seeds))[orders].flatten(0, 1) for key in _INPUTS)
+        ids, mask, labels = (by_order(inputs[key], len(self._seeds))[orders].flatten(0, 1) for key in _INPUTS)
         totals = self._completion_loss.of_groups(ids, mask, labels, len(going), model)
         losses = totals / num_items_in_batch[orders]
         self._summed[going] += losses.detach()
@@ -149,7 +124,7 @@ class ParallelTrainer(CompletionTrainer):
     def _rate(self, index: int) -> float:
         """The learning rate of an adapter in this step."""
         groups = cast(torch.optim.Optimizer, self.optimizer).param_groups
-        first = next(group for group in groups if group[_LEARNER] == index)
+        first = next(group for group in groups if group[LEARNER] == index)
         return float(first["lr"] / first[FACTOR])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -157,14 +132,8 @@ class ParallelTrainer(CompletionTrainer):
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self._tuned))
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self._tuned)
-            groups: list[dict[str, Any]] = []
-            for index, (learner, parameters) in enumerate(zip(self._learners, self._parameters, strict=True)):
-                rule = learner.arguments
-                for decay in (True, False):
-                    chosen = [value for name, value in parameters.items() if (name in decayed) == decay]
-                    weight_decay = rule.weight_decay if decay else 0.0
-                    group = {"params": chosen, "lr": rule.learning_rate, "weight_decay": weight_decay, _LEARNER: index}
-                    groups += split_by_rate([group], parameters, learner.rate_factors)
+            pairs = enumerate(zip(self._learners, self._parameters, strict=True))
+            groups = [group for index, (each, own) in pairs for group in each.groups(index, own, decayed)]
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
@@ -172,8 +141,8 @@ class ParallelTrainer(CompletionTrainer):
         """Each adapter's own schedule for its groups of parameters."""
         if self.lr_scheduler is None:
             optimizer = cast(torch.optim.Optimizer, optimizer or self.optimizer)
-            rules = [self._learners[group[_LEARNER]].arguments for group in optimizer.param_groups]
-            self.lr_scheduler = LambdaLR(optimizer, [_factor(rule, num_training_steps) for rule in rules])
+            learners = [self._learners[group[LEARNER]] for group in optimizer.param_groups]
+            self.lr_scheduler = LambdaLR(optimizer, [each.schedule(num_training_steps) for each in learners])
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -215,12 +184,12 @@ class ParallelTrainer(CompletionTrainer):
         return ParallelSampler([LengthGroupedSampler(lengths, batch_size, each) for each in self._seeds])
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Int[Tensor, " orders"]:
-        counts = [_by_order(batch["labels"][:, 1:] != IGNORED, len(self._seeds)).sum((1, 2)) for batch in batch_samples]
+        counts = [by_order(batch["labels"][:, 1:] != IGNORED, len(self._seeds)).sum((1, 2)) for batch in batch_samples]
         return torch.stack(counts).sum(0).to(device)
 
     def _track_num_input_tokens(self, inputs: dict[str, Tensor]) -> None:
         super()._track_num_input_tokens(inputs)
-        read = _by_order(inputs["attention_mask"], len(self._seeds)).sum((1, 2)).tolist()
+        read = by_order(inputs["attention_mask"], len(self._seeds)).sum((1, 2)).tolist()
         self.tokens = [before + more for before, more in zip(self.tokens, read, strict=True)]
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
@@ -263,40 +232,3 @@ class _Metrics(TrainerCallback):
 
 
 _INPUTS = ("input_ids", "attention_mask", "labels")
-
-
-class _Parallel(torch.utils.data.Dataset[list[dict[str, Any]]]):
-    """Examples by several indices at once."""
-
-    def __init__(self, rows: Dataset) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return [self._rows[index] for index in indices]
-
-
-def _collate(
-    collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]], items: list[list[dict[str, Any]]]
-) -> dict[str, Tensor]:
-    """A batch of all orders, one behind the other."""
-    return collate([item[order] for order in range(len(items[0])) for item in items])
-
-
-def _by_order(rows: Tensor, orders: int) -> Tensor:
-    """(orders, rows of each, tokens) of what `_collate` has put one behind the other."""
-    return rows.view(orders, -1, rows.shape[-1])
-
-
-def _factor(arguments: SFTConfig, steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each step, as the Trainer would make it."""
-    schedule = get_scheduler(
-        arguments.lr_scheduler_type,
-        torch.optim.SGD([torch.zeros(1)]),  # anything: schedules are made for an optimiser
-        num_warmup_steps=arguments.get_warmup_steps(steps),
-        num_training_steps=steps,
-    )
-    factor: Callable[[int], float] = schedule.lr_lambdas[0]
-    return factor

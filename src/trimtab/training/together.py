@@ -25,8 +25,9 @@ from trimtab.training.data import supervised_dataset
 from trimtab.training.directory import RunDirectory
 from trimtab.training.gradient_start import point_at_gradient
 from trimtab.training.grouping import Job, common_settings, require_base
+from trimtab.training.learner import Learner
 from trimtab.training.outcome import peak_memory, require_finite
-from trimtab.training.parallel_trainer import Learner, ParallelTrainer
+from trimtab.training.parallel_trainer import ParallelTrainer
 from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
 from trimtab.training.rate_factors import require_parameters
 from trimtab.training.restoring import restored
