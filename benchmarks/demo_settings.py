@@ -25,6 +25,8 @@ from trimtab.training import load_run, train
 
 RESULTS = Path(__file__).parent / "results" / "demo_settings.jsonl"
 COSINE: dict[str, Any] = {"schedule": "cosine", "warmup_ratio": 0.05}
+ONE_RATE: dict[str, Any] = {"learning_rate": 2e-3, "rate_factors": {}}
+RATE_FACTORS: dict[str, Any] = {"learning_rate": 1e-3, "rate_factors": {"down": 2.0, "bias": 4.0}}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Row:
     changes: dict[str, Any]
     batch_size: int = 8
     seed: int = 0
+    start_examples: int = 32
 
 
 GRID = (
@@ -44,22 +47,27 @@ GRID = (
     Row("post-block-normalized", {"learning_rate": 2e-3, "init_scale": 4.0, **COSINE}),
     Row("1-vec", {"learning_rate": 1e-2, **COSINE}),
     Row("post-block-normalized", {"learning_rate": 3e-3, "activation": "silu", **COSINE}),
-    Row("post-block-plus", {"learning_rate": 2e-3}, batch_size=4),
+    Row("post-block-plus", ONE_RATE, batch_size=4),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4),
-    Row("post-block-plus", {"learning_rate": 2e-3}, batch_size=4, seed=1),
+    Row("post-block-plus", ONE_RATE, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4, seed=1),
     Row("1-vec", {"learning_rate": 5e-3}, batch_size=4),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4),
     Row("lora", {"learning_rate": 5e-4, **COSINE}, batch_size=4),
     Row("post-block", {"learning_rate": 2e-3}, batch_size=4),
-    Row("post-block-plus", {"learning_rate": 2e-3}, batch_size=4, seed=2),
+    Row("post-block-plus", ONE_RATE, batch_size=4, seed=2),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4, seed=2),
+    Row("post-block-plus", RATE_FACTORS, batch_size=4, start_examples=128),
+    Row("post-block-plus", RATE_FACTORS, batch_size=4, seed=1, start_examples=128),
+    Row("post-block-plus", RATE_FACTORS, batch_size=4, seed=2, start_examples=128),
+    Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=1),
+    Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=2),
 )
 
 
 def run_row(row: Row, validation: int) -> dict[str, Any]:
     """Train one row and score it on validation."""
-    settings = DemoSettings(batch_size=row.batch_size, seed=row.seed)
+    settings = DemoSettings(batch_size=row.batch_size, seed=row.seed, start_examples=row.start_examples)
     task = get_task(settings.task)
     with tempfile.TemporaryDirectory() as folder:
         method = get_method(row.method, **row.changes)
@@ -83,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--validation", type=int, default=800)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", help="rows of these methods only; default: all")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     RESULTS.parent.mkdir(exist_ok=True)
@@ -90,7 +99,7 @@ def main() -> None:
     names = [field.name for field in fields(Row)]
     done = [Row(**{name: row[name] for name in names if name in row}) for row in map(json.loads, lines)]
     for row in GRID:
-        if row in done:
+        if row in done or (options.methods and row.method not in options.methods):
             continue
         result = run_row(row, options.validation)
         with RESULTS.open("a", encoding="utf-8") as file:

@@ -31,6 +31,7 @@ METHOD = {
     "schedule": "constant",
     "warmup_ratio": 0.0,
     "weight_decay": 0.0,
+    "rate_factors": {"down": 2.0},
 }
 
 

@@ -45,15 +45,31 @@ def test_matrices_equal_those_of_whole_activations(family: str) -> None:
 
 
 def test_a_norm_behind_the_matrix_divides_its_features() -> None:
-    """Gemma 3: G = (1 + w) * W_d Phi / rms(W_d Phi)."""
+    """Gemma 3: G = (1 + w) * W_d Phi / rms(W_d Phi), so that a step of W_d along its gradient moves G by (1 + w)^2 * R.
+
+    The reference takes W_d's gradient from autograd, with the root mean square held fixed.
+    """
     base, tuned = tiny_model("gemma3_text"), moved("gemma3_text")
+    for model in (base, tuned):
+        with torch.no_grad():
+            gain = model.model.layers[1].post_feedforward_layernorm.weight
+            gain.copy_(torch.linspace(-0.9, 2.0, len(gain)))
     found = alignment(subject(base, tuned), AnalysisOptions(directions=COUNT))
     stem = "model.layers.1"
     z, target = (tokens_of(model, stem, "output", prompts()) for model in (base, tuned))
     added = tokens_of(base, f"{stem}.post_feedforward_layernorm", "output", prompts())
     phi, written = (tokens_of(base, f"{stem}.mlp.down_proj", side, prompts()) for side in ("input", "output"))
     phi = phi / np.sqrt((written**2).mean(1, keepdims=True))
-    wanted = np.abs(leading((target - z).T @ (z - added)).T @ leading((target - z).T @ phi))
+    weight = torch.zeros(z.shape[1], phi.shape[1], dtype=torch.float64, requires_grad=True)
+    gain = 1 + base.model.layers[1].post_feedforward_layernorm.weight.detach().double()
+
+    def output(matrix: torch.Tensor) -> torch.Tensor:
+        return gain * (torch.from_numpy(phi).double() @ matrix.T)
+
+    (output(weight) * torch.from_numpy(target - z).double()).sum().backward()
+    moves = output(weight.grad).T.numpy()  # of the stream, a column a token: its column space is what is compared
+    directions = np.linalg.svd(moves @ np.linalg.pinv(phi.astype(np.float64).T))[0][:, :COUNT]
+    wanted = np.abs(leading((target - z).T @ (z - added)).T @ directions)
     np.testing.assert_allclose(found.matrices[1].numpy(), wanted, atol=2e-3)
 
 

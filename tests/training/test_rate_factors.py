@@ -67,6 +67,15 @@ def test_a_recipe_keeps_them(tmp_path: Path) -> None:
     assert "rate_factors" not in get_method("lora").to_dict()
 
 
+def test_an_option_that_leaves_a_parameter_out_leaves_its_factor_without_effect(tmp_path: Path) -> None:
+    """Without the bias the method trains as if the bias had no factor."""
+    settings = replace(SETTINGS, max_steps=2)
+    with_factor = run(tmp_path / "with", get_method("post-block-plus", use_bias=False), settings=settings)
+    only = get_method("post-block-plus", use_bias=False, rate_factors={"down": 2.0})
+    without = run(tmp_path / "without", only, settings=settings)
+    assert all(torch.equal(tensors(without)[name], value) for name, value in tensors(with_factor).items())
+
+
 def test_an_unknown_parameter_is_named_before_anything_is_written(tmp_path: Path) -> None:
     """With the nearest name, alone and together."""
     method = get_method("post-block", rate_factors={"dwn": 2.0})

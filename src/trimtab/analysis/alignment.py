@@ -8,8 +8,8 @@ weight that the MLP writes with along R Phi^T (`trimtab.theory.joint_dynamics`).
     Phi                                 what the MLP's last matrix W_d reads, in the base:  G = W_d Phi
 
 and the 50 leading left-singular vectors of the two products are compared. Where a norm stands behind W_d (Gemma 3),
-G = diag(d) W_d Phi / rms(W_d Phi), and the features are Phi / rms(W_d Phi); the norm's own dependence on the update is
-left out.
+G = diag(g) W_d Phi' with Phi' = Phi / rms(W_d Phi): the descent moves W_d along diag(g) R Phi'^T, and the stream along
+diag(g)^2 R Phi'^T, which is compared then; the norm's own dependence on the update is left out.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def alignment(subject: Subject, options: AnalysisOptions) -> Alignment:
 
 
 class _Reads:
-    """Where a layer's z, G and Phi are, and W_d Phi where a norm follows."""
+    """Where a layer's z, G and Phi are, and W_d Phi and the norm's gain g where a norm follows."""
 
     def __init__(self, model: nn.Module, options: AnalysisOptions) -> None:
         weights = stream_weights(model, "down_proj", options.layers)
@@ -157,6 +157,11 @@ class _Reads:
             for layer, weight in weights.items()
             if weight.norm is not None
         }
+        self.gains = {
+            layer: weight.norm(torch.ones(width, device=next(weight.norm.parameters()).device)).detach()  # rms(1) = 1
+            for layer, weight in weights.items()
+            if weight.norm is not None
+        }
         self.sizes = {layer: width * (2 * width + host.width) for (_, layer), host in self.features.items()}
 
     def of(self, layers: list[int]) -> dict[tuple[str, int], Host]:
@@ -168,7 +173,7 @@ class _Reads:
 class _Sums(NamedTuple):
     residual: Float[Tensor, "d d"]  # R R^T
     with_stream: Float[Tensor, "d d"]  # R X^T
-    with_features: Float[Tensor, "d m"]  # R Phi^T
+    with_features: Float[Tensor, "d m"]  # R Phi^T, or diag(g)^2 R Phi'^T
 
 
 def _products(subject: Subject, options: AnalysisOptions, reads: _Reads, layers: list[int]) -> dict[int, _Sums]:
@@ -181,12 +186,13 @@ def _products(subject: Subject, options: AnalysisOptions, reads: _Reads, layers:
         for layer in layers:
             z = base["block", layer]
             wide = torch.float32 if z.device.type == "mps" else torch.float64
-            residual = (tuned[layer].to(z) - z).to(wide)
+            residual = moving = (tuned[layer].to(z) - z).to(wide)
             features = base["features", layer].to(wide)
             if ("unnormed", layer) in base:
                 features = features / base["unnormed", layer].to(wide).square().mean(1, keepdim=True).sqrt()
+                moving = residual * reads.gains[layer].to(residual).square()
             stream = (z - base["mlp", layer]).to(wide)
-            new = [residual.mT @ other for other in (residual, stream, features)]
+            new = [residual.mT @ residual, residual.mT @ stream, moving.mT @ features]
             sums[layer] = _Sums(*(a + b for a, b in zip(sums[layer], new, strict=True)) if layer in sums else new)
     return sums
 

@@ -16,9 +16,9 @@ BASE = "base"
 
 SOURCE = (
     "Site, rank and optimiser are the paper's (arXiv 2603.00425, sections 5.1 and F.5). That post-block reads "
-    "h / rms(h), has a bias, starts along the gradient and decays its rate are ours. Rates and batch size were tried "
-    "on validation examples (benchmarks/results/demo_settings.jsonl), none of which is trained on or tested here; "
-    "1-vec's rate is a start."
+    "h / rms(h), has a bias, starts along the gradient and has decaying rates, one for each factor, is ours. Rates and "
+    "batch size were tried on validation examples (benchmarks/results/demo_settings.jsonl), none of which is trained "
+    "on or tested here; 1-vec's rate is a start."
 )
 """Where the settings come from, for the page."""
 
@@ -45,6 +45,7 @@ class DemoSettings:
         batch_size: examples in one step.
         test_examples: how many are asked, the same of all.
         shown_examples: how many of these, the first ones, the page shows with every answer.
+        start_examples: how many a method that starts along the gradient sees before its first step.
         seed: of the adapters' start and of the order of the batches.
         dtype: of the base model, as in `load_model`.
         device: as in `load_model`.
@@ -59,6 +60,7 @@ class DemoSettings:
     batch_size: int = 4
     test_examples: int = 300
     shown_examples: int = 5
+    start_examples: int = 128
     seed: int = 0
     dtype: str = "auto"
     device: str = "auto"
@@ -86,6 +88,7 @@ class DemoSettings:
             batch_size=self.batch_size,
             examples=self.train_examples,
             seed=self.seed,
+            start_examples=self.start_examples,
             dtype=self.dtype,
             device=self.device,
         )

@@ -107,6 +107,14 @@ class Method:
         return steering is None or get_intervention(steering.intervention).starts_as_noop
 
     @property
+    def shift_parameters(self) -> frozenset[str]:
+        """The names that the parameters of a steering method's shift have, those included that an option leaves out."""
+        if self._steering is None:
+            return frozenset()
+        intervention = get_intervention(self._steering.intervention)
+        return frozenset((*intervention.written, *intervention.read))
+
+    @property
     def where(self) -> str:
         """The column of the site, and the layers where they are not all."""
         steering = self._steering
@@ -142,9 +150,10 @@ class Method:
 
     @property
     def rates(self) -> str:
-        """The column of the learning rates, the default in brackets."""
+        """The column of the learning rates, the default in brackets, and of the factors on them."""
         shown = (f"[{short(rate)}]" if rate == self.learning_rate else short(rate) for rate in self.learning_rates)
-        return " ".join(shown)
+        factors = ", ".join(f"{name} x {factor:g}" for name, factor in self.rate_factors.items())
+        return " ".join(shown) + (f"; {factors}" if factors else "")
 
     @property
     def _config(self) -> PeftConfig | None:

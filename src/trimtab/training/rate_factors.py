@@ -7,20 +7,24 @@ from typing import Any
 
 from torch import nn
 
+from trimtab.methods import Method
 from trimtab.registry import check_choice
 
 FACTOR = "rate_factor"
 """The key under which a group of the optimiser holds its factor."""
 
 
-def require_parameters(trained: Iterable[str], factors: Mapping[str, float]) -> None:
+def require_parameters(trained: Iterable[str], method: Method) -> None:
     """Refuse a factor for what is not among the names of the `trained` parameters.
 
+    A parameter that the method's shift has with other options may be named: `use_bias=False` alone leaves a method
+    whose bias has a factor valid.
+
     Raises:
-        ValueError: it is part of none of them; with the nearest part.
+        ValueError: the factor's name is part of none of them; with the nearest part.
     """
-    parts = {part for name in trained for part in name.split(".") if not part.isdigit()}
-    for name in factors:
+    parts = {part for name in trained for part in name.split(".") if not part.isdigit()} | method.shift_parameters
+    for name in method.rate_factors:
         check_choice("parameter in rate_factors", name, sorted(parts))
 
 

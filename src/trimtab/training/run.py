@@ -119,7 +119,7 @@ def train(
         selection_seconds = run.selection.result().seconds
     with _attached(base, complete, settings.seed) as tuned:
         trained = {name: value for name, value in tuned.named_parameters() if value.requires_grad}
-        require_parameters(trained, method.rate_factors)
+        require_parameters(trained, method)
         trainable = sum(value.numel() for value in trained.values())
         require_room(run, trainable)
         environment = Environment.collect(device_name(base))

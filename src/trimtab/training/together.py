@@ -117,7 +117,7 @@ def train_together(
         ]
         trained = [learner.parameters(tuned) for learner in learners]
         for parameters, job in zip(trained, jobs, strict=True):
-            require_parameters(parameters, job.method.rate_factors)
+            require_parameters(parameters, job.method)
         sizes = [sum(parameter.numel() for parameter in parameters.values()) for parameters in trained]
         require_room(group, sum(sizes))
         environment = Environment.collect(device_name(base))

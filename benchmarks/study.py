@@ -1,0 +1,181 @@
+"""Where, what and how: the answers of the study, from a sweep that has been run.
+
+    trimtab sweep recipes/smol-study.yaml --together 6    # about four hours on one core; resumes
+    python benchmarks/study.py                            # table and figure, from runs/smol-study; seconds
+
+Writes study.jsonl (a line for each cell) and study.md into benchmarks/results, and docs/assets/study.svg. Every cell
+stands at the best of its rates; all answered the same validation examples, so that a difference is the mean over these
+examples, and its standard error that of the mean. It does not contain what other seeds would change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _harness import table
+
+from trimtab.figures import MUTED, figure, save_svg, series
+from trimtab.files import write_text
+from trimtab.results import CellRecord, RunRecord
+from trimtab.sweeps import load_cells, load_results
+
+HERE = Path(__file__).parent
+REFERENCE = "block"
+QUESTIONS = {
+    "Where: a low-rank shift": ("block", "mlp", "mlp_input", "attention"),
+    "Where: a vector": ("block vector", "mlp vector", "mlp_input vector", "attention vector"),
+    "Which tokens": ("block", "block not the first", "block last", "block 7 + 7"),
+    "What": (
+        "block",
+        "block + bias",
+        "block normalized",
+        "block normalized + bias",
+        "block silu",
+        "block vector",
+        "block vector not the first",
+        "block loreft",
+    ),
+    "From ReFT to post-block": (
+        "mlp loreft 7 + 7",
+        "mlp loreft last",
+        "mlp loreft",
+        "block loreft 7 + 7",
+        "block loreft",
+        "block 7 + 7",
+        "block",
+    ),
+    "How: start and schedule": (
+        "block",
+        "block start 1e-3",
+        "block start in W_up",
+        "block + bias",
+        "block + bias cosine",
+        "block normalized + bias",
+        "block normalized + bias cosine",
+        "post-block-plus",
+        "lora",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A cell at its chosen rate.
+
+    Attributes:
+        cell: its record.
+        right: the share of the seeds that answered rightly, by example.
+    """
+
+    cell: CellRecord
+    right: dict[str, float]
+
+    def difference(self, other: Answered) -> tuple[float, float]:
+        """The mean over the examples of `right` here and not there, and its standard error."""
+        each = [value - other.right[example] for example, value in self.right.items()]
+        return statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
+
+
+def main() -> None:
+    """Read, compare, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sweep", type=Path, default=HERE.parent / "runs" / "smol-study", help="its directory")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
+    options = parser.parse_args()
+    runs = {run.run: run for run in load_results(options.sweep)}
+    found = {cell.method: answered(cell, runs, options.sweep) for cell in load_cells(options.sweep) if done(cell)}
+    if REFERENCE not in found:
+        raise SystemExit(f"The cell {REFERENCE!r} is not finished in {options.sweep}: run the sweep first.")
+    text = markdown(found)
+    lines = (json.dumps(line(one, found[REFERENCE]), ensure_ascii=False) for one in found.values())
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(options.results / "study.jsonl", "\n".join(lines) + "\n")
+    write_text(options.results / "study.md", text)
+    draw(found, options.docs / "assets" / "study.svg")
+    print(text)
+
+
+def done(cell: CellRecord) -> bool:
+    """Whether every rate and seed of the cell has been scored."""
+    return not cell.missing and cell.learning_rate is not None
+
+
+def answered(cell: CellRecord, runs: dict[str, RunRecord], sweep: Path) -> Answered:
+    """The cell with its answers, example by example."""
+    right: dict[str, list[bool]] = {}
+    for name in cell.runs:
+        for row in (sweep / runs[name].examples_file).read_text(encoding="utf-8").splitlines():
+            record = json.loads(row)
+            right.setdefault(record["id"], []).append(record["correct"])
+    return Answered(cell, {example: statistics.fmean(values) for example, values in right.items()})
+
+
+def line(one: Answered, reference: Answered) -> dict[str, Any]:
+    """What is committed of a cell."""
+    difference, error = one.difference(reference)
+    cell = one.cell.to_dict()
+    kept = ("method", "trainable_parameters", "validation", "diverged", "learning_rate", "seeds", "accuracies")
+    also = {"accuracy": cell["accuracy"], "standard_error": cell["standard_error"], "n": cell["n"]}
+    return {**{key: cell[key] for key in kept}, **also, "minus_block": difference, "minus_block_error": error}
+
+
+def markdown(found: dict[str, Answered]) -> str:
+    """A table for each question."""
+    parts = []
+    for question, names in QUESTIONS.items():
+        present = [found[name] for name in names if name in found]
+        head = ["cell", "parameters", "by rate, %", "best, %", "seeds", f"minus {REFERENCE}"]
+        parts.append(f"### {question}\n\n{table(head, (cells(one, found[REFERENCE]) for one in present))}")
+    return "\n".join(parts)
+
+
+def cells(one: Answered, reference: Answered) -> Sequence[str]:
+    """A row: accuracy by rate, at the best one, of each seed there, and the difference to the reference."""
+    cell = one.cell
+    by_rate = [f"{100 * correct / n:.1f} ({rate:g})" for rate, correct, n in cell.validation]
+    by_rate += [f"diverged ({rate:g})" for rate in cell.diverged]
+    difference, error = one.difference(reference)
+    return (
+        cell.method,
+        f"{cell.trainable_parameters:,}",
+        ", ".join(by_rate),
+        f"**{100 * (cell.accuracy or 0):.1f}**",
+        ", ".join(f"{100 * accuracy:.1f}" for accuracy in cell.accuracies),
+        "" if one is reference else f"{100 * difference:+.1f} ± {100 * error:.1f}",
+    )
+
+
+def draw(found: dict[str, Answered], path: Path) -> None:
+    """The accuracies by question, a panel each, and the reference as a line."""
+    panels = {question: [name for name in names if name in found] for question, names in QUESTIONS.items()}
+    panels = {question: names for question, names in panels.items() if names}
+    rows = math.ceil(len(panels) / 2)
+    with figure("study", 10, 2.9 * rows, font_size=9.5) as drawing:
+        places = drawing.subplots(rows, 2, sharex=True, squeeze=False)
+        for axes in places.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (question, names) in zip(places.flat, panels.items(), strict=False):
+            values = [100 * (found[name].cell.accuracy or 0) for name in names]
+            errors = [100 * (found[name].cell.standard_error or 0) for name in names]
+            points = {**series(0), "linestyle": "none"}
+            axes.errorbar(values, range(len(names)), xerr=errors, **points)
+            axes.axvline(100 * (found[REFERENCE].cell.accuracy or 0), color=MUTED, linewidth=0.9, linestyle=":")
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.set_title(question, loc="left")
+            axes.grid(axis="x")
+        for axes in places[-1]:
+            axes.set_xlabel("accuracy on validation, % ± standard error")
+        save_svg(drawing, path)
+
+
+if __name__ == "__main__":
+    main()
