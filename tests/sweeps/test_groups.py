@@ -24,7 +24,7 @@ from trimtab.sweeps import (
     sweep,
     worker,
 )
-from trimtab.sweeps.groups import claimed_group
+from trimtab.sweeps.groups import claimed_group, forget_groups
 from trimtab.training import RunDirectory, train_together
 
 Passes = list[list[tuple[str, float, int]]]
@@ -214,3 +214,22 @@ def test_the_holder_of_the_first_run_goes_on_with_a_group(
         for run in runs:
             with directory.claimed(run) as mine:
                 assert not mine
+
+
+def test_a_group_that_somebody_works_on_is_not_cleared_away(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that finds nothing to do removes what is left of passes, but not of another worker's."""
+    break_passes(monkeypatch, KeyboardInterrupt(), steps=4)
+    recipe = small_recipe(folder, together=4)
+    with pytest.raises(KeyboardInterrupt):
+        quietly(recipe, tmp_path / "out")
+    grid, directory = Grid.of(recipe), SweepDirectory(tmp_path / "out")
+    (home,) = directory.groups()
+    last = json.loads((home / "members.json").read_text())[-1]
+    run = next(run for cell in grid.cells for run in cell.trials if run.training_hash == last)
+    with directory.claimed(run):
+        forget_groups(grid, directory)
+        assert list(directory.groups()) == [home]
+    forget_groups(grid, directory)
+    assert not list(directory.groups())

@@ -136,12 +136,14 @@ def forget_checkpoints(name: str, directory: SweepDirectory) -> None:
 
 
 def forget_groups(grid: Grid, directory: SweepDirectory) -> None:
-    """When nothing is left to do: remove what is left of groups whose members are all the grid's."""
-    known = {run.training_hash for cell in grid.cells for run in cell.runs()}
+    """When nothing is left to do: remove what is left of groups whose members are all the grid's and nobody's work."""
+    known = {run.training_hash: run for cell in grid.cells for run in cell.runs()}
     for home in directory.groups():
         members = _members(home)
-        if members and known.issuperset(members):
-            shutil.rmtree(home, ignore_errors=True)
+        if members and known.keys() >= set(members):
+            with ExitStack() as claims:
+                if all(claims.enter_context(directory.claimed(known[each])) for each in members):
+                    shutil.rmtree(home, ignore_errors=True)
 
 
 def _trained(run: Configuration, directory: SweepDirectory) -> bool:
