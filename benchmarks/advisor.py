@@ -71,7 +71,8 @@ class Place:
         where = {"site": self.site, "layers": None if self.layers == "all" else list(self.layer_indices(count))}
         if self.rank is None:
             return get_method("1-vec", learning_rate=rate, **where)
-        return get_method("post-block-plus", use_bias=False, r=self.rank, learning_rate=rate, rate_factors={}, **where)
+        start = {"init_weights": "gradient", "use_bias": False}
+        return get_method("post-block-normalized", r=self.rank, learning_rate=rate, **start, **where)
 
 
 def places(rank: int) -> list[Place]:

@@ -25,8 +25,8 @@ from trimtab.training import load_run, train
 
 RESULTS = Path(__file__).parent / "results" / "demo_settings.jsonl"
 COSINE: dict[str, Any] = {"schedule": "cosine", "warmup_ratio": 0.05}
-ONE_RATE: dict[str, Any] = {"learning_rate": 2e-3, "rate_factors": {}}
-RATE_FACTORS: dict[str, Any] = {"learning_rate": 1e-3, "rate_factors": {"down": 2.0, "bias": 4.0}}
+ONE_RATE: dict[str, Any] = {"learning_rate": 2e-3, "init_weights": "gradient"}
+RATES: dict[str, Any] = {**ONE_RATE, "learning_rate": 1e-3, "rate_factors": {"down": 2.0, "bias": 4.0}}
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ GRID = (
     Row("post-block-normalized", {"learning_rate": 2e-3, "init_scale": 4.0, **COSINE}),
     Row("1-vec", {"learning_rate": 1e-2, **COSINE}),
     Row("post-block-normalized", {"learning_rate": 3e-3, "activation": "silu", **COSINE}),
-    Row("post-block-plus", ONE_RATE, batch_size=4),
+    Row("post-block-normalized", ONE_RATE, batch_size=4),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4),
-    Row("post-block-plus", ONE_RATE, batch_size=4, seed=1),
+    Row("post-block-normalized", ONE_RATE, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4, seed=1),
     Row("1-vec", {"learning_rate": 5e-3}, batch_size=4),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4),
     Row("lora", {"learning_rate": 5e-4, **COSINE}, batch_size=4),
     Row("post-block", {"learning_rate": 2e-3}, batch_size=4),
-    Row("post-block-plus", ONE_RATE, batch_size=4, seed=2),
+    Row("post-block-normalized", ONE_RATE, batch_size=4, seed=2),
     Row("lora", {"learning_rate": 1e-3, **COSINE}, batch_size=4, seed=2),
-    Row("post-block-plus", RATE_FACTORS, batch_size=4, start_examples=128),
-    Row("post-block-plus", RATE_FACTORS, batch_size=4, seed=1, start_examples=128),
-    Row("post-block-plus", RATE_FACTORS, batch_size=4, seed=2, start_examples=128),
+    Row("post-block-normalized", RATES, batch_size=4, start_examples=128),
+    Row("post-block-normalized", RATES, batch_size=4, seed=1, start_examples=128),
+    Row("post-block-normalized", RATES, batch_size=4, seed=2, start_examples=128),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=2),
 )

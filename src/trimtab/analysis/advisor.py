@@ -82,7 +82,7 @@ def advise(
         answer_tokens: over how many tokens these losses are sums; gains are nats an answer token.
         sites: what is compared.
         layers: indices of decoder layers; None: all.
-        normalize: maps read h / rms(h), as in the method `post-block-plus`. False: h, as in `post-block`; then the few
+        normalize: maps read h / rms(h), as in `post-block-normalized`. False: h, as in `post-block`; then the few
             tokens with massive activations, mostly the first, weigh most.
         positions: which tokens are steered, as in `SteeringConfig`.
         ball: the norm that bounds what is written, "spectral" or "frobenius"; see `Advice`.

@@ -66,7 +66,7 @@ def advise(
         sites: which are compared, as in [block,mlp]; block, mlp, mlp_input and attention if not given.
         layers: decoder layers from 0, as in [0,10,20]; all if not given.
         ranks: of the low-rank maps; 1, 2, 4, 8, 16 and 32 if not given.
-        normalize: maps read h / rms(h), as post-block-plus does; with false h, as post-block does.
+        normalize: maps read h / rms(h), as post-block-normalized does; with false h, as post-block does.
         positions: which tokens are steered: all, all_but_first(n), last_prompt, first_last(n,m) or generated.
         ball: what bounds a map: spectral (each direction has a length of its own) or frobenius (they share one).
         radius: how long what is written may be: relative (the same share of the hidden states everywhere) or absolute.
@@ -181,9 +181,11 @@ def train_command(
     if choice.rank is None:
         words += ["--method", "1-vec"]
     elif advice.normalize:
-        words += ["--method", "post-block-plus", "--use_bias", "false", "--r", str(choice.rank)]
+        words += ["--method", "post-block-normalized", "--use_bias", "false"]
     else:
-        words += ["--method", "post-block", "--adapter_options.init_weights", "gradient", "--r", str(choice.rank)]
+        words += ["--method", "post-block"]
+    if choice.rank is not None:
+        words += ["--adapter_options.init_weights", "gradient", "--r", str(choice.rank)]
     words += ["--site", choice.site]
     if len(choice.layers) < advice.model_layers:
         words += ["--layers", f"[{','.join(map(str, choice.layers))}]"]

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 from trimtab.interventions.activations import Activation, get_activation
 
@@ -55,7 +56,7 @@ class _LowRankUpdate(torch.autograd.Function):
     ) -> Tensor:
         down_h, up_h = down.to(h.dtype), up.to(h.dtype)
         inner_h = None if inner_bias is None else inner_bias.to(h.dtype)
-        y = torch.nn.functional.linear(h, down_h, None if normalize else inner_h)
+        y = linear(h, down_h, None if normalize else inner_h)
         inverse_rms = None
         if normalize:
             norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32))
@@ -122,7 +123,7 @@ def _activated(y: Tensor, function: Activation | None, linear_rank: int) -> Tens
         return y
     if not linear_rank:
         return function.value(y)
-    return torch.cat([function.value(y[:, :-linear_rank]), y[:, -linear_rank:]], dim=-1)
+    return torch.cat([function.value(y[..., :-linear_rank]), y[..., -linear_rank:]], dim=-1)
 
 
 def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
@@ -164,13 +165,14 @@ def low_rank_update(
     Returns:
         A new tensor of h's shape and dtype; h itself is not changed.
     """
-    flat = h.reshape(-1, h.shape[-1])
-    mask = None if tokens is None else tokens.reshape(-1, 1)
-    short = flat.shape[0] <= FEW_TOKENS and not torch.is_grad_enabled()
-    update = _update_few_tokens if short else _LowRankUpdate.apply
+    rules = (strength, activation, linear_rank, normalize)
     with _without_autocast(h):
-        updated = update(flat, down, up, bias, inner_bias, mask, strength, activation, linear_rank, normalize)
-    return updated.view(h.shape)
+        if h.numel() <= FEW_TOKENS * h.shape[-1] and not torch.is_grad_enabled():
+            mask = None if tokens is None else tokens[..., None]
+            return _update_few_tokens(h, down, up, bias, inner_bias, mask, *rules)
+        flat, mask = h.reshape(-1, h.shape[-1]), None if tokens is None else tokens.reshape(-1, 1)
+        updated: Tensor = _LowRankUpdate.apply(flat, down, up, bias, inner_bias, mask, *rules)
+        return updated.view(h.shape)
 
 
 def _update_few_tokens(
@@ -187,20 +189,19 @@ def _update_few_tokens(
 ) -> Tensor:
     """The forward formula in float32, without what a backward pass needs: for decoding, one token at a time.
 
-    A few tokens of the stream are smaller than the factors, so it is the tokens that are converted.
+    A few tokens of the stream are smaller than the factors, so it is the tokens that are converted. Between the large
+    products of a model each call, a view too, costs more than its arithmetic: there are as few as can be.
     """
     wide = torch.promote_types(h.dtype, torch.float32)
     x = h.to(wide)
-    a = x @ down.to(wide).T
+    a = linear(x, down.to(wide), None if inner_bias is None or normalize else inner_bias.to(wide))
     if normalize:
         a = a * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
-    if inner_bias is not None:
-        a = a + inner_bias.to(wide)
-    a = _activated(a, get_activation(activation), linear_rank)
+        if inner_bias is not None:
+            a = a + inner_bias.to(wide)
+    if activation is not None:
+        a = _activated(a, get_activation(activation), linear_rank)
+    shift = linear(a, up.to(wide), None if bias is None else bias.to(wide))
     if mask is not None:
-        a = a.masked_fill(~mask, 0)
-    updated = torch.addmm(x, a, up.to(wide).T, alpha=strength)
-    if bias is not None:
-        shift = strength * bias.to(wide)
-        updated = updated + (shift if mask is None else mask * shift)
-    return updated.to(h.dtype)
+        shift = shift.masked_fill(~mask, 0)
+    return torch.add(h, shift, alpha=strength, out=torch.empty_like(h))  # the sum in float32, rounded once
