@@ -60,6 +60,9 @@ GRID = (
     Row("post-block-normalized", RATES, batch_size=4, start_examples=128),
     Row("post-block-normalized", RATES, batch_size=4, seed=1, start_examples=128),
     Row("post-block-normalized", RATES, batch_size=4, seed=2, start_examples=128),
+    Row("post-block-plus", {}, batch_size=4, start_examples=128),
+    Row("post-block-plus", {}, batch_size=4, seed=1, start_examples=128),
+    Row("post-block-plus", {}, batch_size=4, seed=2, start_examples=128),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=2),
 )

@@ -57,7 +57,7 @@ def main() -> None:
     """Train, score, compare, write."""
     parser = parser_of(__doc__, "gradient-start")
     parser.add_argument("--method", default="post-block-plus")
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--learning_rate", type=float, default=5e-4)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200, 400], help="the last one ends a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()

@@ -59,6 +59,7 @@ QUESTIONS = {
         "block + bias cosine",
         "block normalized + bias",
         "block normalized + bias cosine",
+        "block normalized + bias gradient",
         "post-block-plus",
         "lora",
     ),

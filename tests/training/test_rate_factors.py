@@ -15,7 +15,7 @@ from trimtab.methods import get_method
 from trimtab.training import Job, train_together
 
 FACTORS = {"down": 2.0, "bias": 4.0}
-METHOD = get_method("post-block-plus", warmup_ratio=0.0, rate_factors=FACTORS)
+METHOD = get_method("post-block-normalized", warmup_ratio=0.0, rate_factors=FACTORS)
 
 
 def moved(out: Path, steps: int = 1, **changes: object) -> dict[str, torch.Tensor]:
@@ -71,7 +71,7 @@ def test_an_option_that_leaves_a_parameter_out_leaves_its_factor_without_effect(
     """Without the bias the method trains as if the bias had no factor."""
     settings = replace(SETTINGS, max_steps=2)
     with_factor = run(tmp_path / "with", get_method("post-block-plus", use_bias=False), settings=settings)
-    only = get_method("post-block-plus", use_bias=False, rate_factors={"down": 2.0})
+    only = get_method("post-block-plus", use_bias=False, rate_factors={"down": 3.0})
     without = run(tmp_path / "without", only, settings=settings)
     assert all(torch.equal(tensors(without)[name], value) for name, value in tensors(with_factor).items())
 

@@ -15,10 +15,10 @@ from trimtab.training import TrainingSettings
 BASE = "base"
 
 SOURCE = (
-    "Site, rank and optimiser are the paper's (arXiv 2603.00425, sections 5.1 and F.5). That post-block reads "
-    "h / rms(h), has a bias, starts along the gradient and has decaying rates, one for each factor, is ours. Rates and "
-    "batch size were tried on validation examples (benchmarks/results/demo_settings.jsonl), none of which is trained "
-    "on or tested here; 1-vec's rate is a start."
+    "Site, rank and optimiser are the paper's (arXiv 2603.00425, sections 5.1 and F.5). That post-block has a bias, "
+    "leaves the first token alone, starts along the gradient and has decaying rates, one for each factor, is ours. "
+    "Rates and batch size were tried on validation examples (benchmarks/results/demo_settings.jsonl), none of which is "
+    "trained on or tested here."
 )
 """Where the settings come from, for the page."""
 
@@ -27,7 +27,7 @@ def _methods() -> dict[str, dict[str, Any]]:
     return {
         "1-vec": {"learning_rate": 5e-3},
         "post-block-plus": {},
-        "lora": {"learning_rate": 1e-3, "warmup_ratio": 0.05},
+        "lora": {"learning_rate": 2e-3, "warmup_ratio": 0.05},
     }
 
 

@@ -17,8 +17,8 @@ from trimtab.methods.method import Method, Schedule
 RATES_OF_ALL_WEIGHTS = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4)
 RATES_OF_LORA = (5e-5, 1e-4, 3e-4, 7e-4, 1.5e-3)
 RATES_OF_MATRICES = (5e-4, 1e-3, 2e-3, 3e-3, 5e-3)
-RATES_OF_WRITING = (2.5e-4, 5e-4, 1e-3, 1.5e-3, 2.5e-3)
-"""Half of these, for W_up where W_down has twice its rate."""
+RATES_OF_WRITING = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
+"""Lower ones, for W_up where W_down and the bias have multiples of its rate."""
 RATES_OF_VECTORS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
 """Those of rank 1 and of heads too: one number or two for each dimension of a layer."""
 
@@ -91,17 +91,18 @@ _ROWS = (
     replace(
         _row(
             "post-block-plus",
-            "the same, started along the gradient of the task's loss, with a rate of each factor's own (ours)",
+            "post-block with a bias that leaves the first token alone, started along the gradient, W_down and the bias "
+            "at higher rates (ours)",
             RATES_OF_WRITING,
             "steering",
             "cosine",
             0.05,
             r=8,
-            normalize=True,
+            positions="all_but_first(1)",
             use_bias=True,
             init_weights="gradient",
         ),
-        rate_factors={"down": 2.0, "bias": 4.0},
+        rate_factors={"down": 3.0, "bias": 10.0},
     ),
     # Inside the block.
     _low_rank("post-mlp", "linear, rank 8, on what the MLP adds to the stream", site="mlp"),
