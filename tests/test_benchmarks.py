@@ -253,11 +253,27 @@ def test_shared_prefixes(run: Callable[..., Any]) -> None:
         assert rows[what][3] == f"{statistics.median(ratios):.2f}"
 
 
-def test_a_token_is_timed_between_two_tokens() -> None:
-    """The prompt's pass is left out: only the times between new tokens count."""
-    times = _module("generation").TokenTimes()
-    times.times = [0.0, 100.0, 101.0, 103.0, 104.0]  # the prompt, then four tokens
-    assert times.seconds == 1.0
+def test_generations_take_turns() -> None:
+    """One token each, round and round; the pass over the prompt and an error in one of them do not disturb."""
+    order: list[str] = []
+
+    def call(name: str, tokens: int) -> Callable[[Any], None]:
+        def generate(streamer: Any) -> None:
+            for _ in range(tokens):
+                order.append(name)
+                streamer.put(None)
+            if tokens == 1:
+                raise RuntimeError("broke off")
+
+        return generate
+
+    in_lockstep = _module("_lockstep").in_lockstep
+    seconds = in_lockstep({"a": call("a", 4), "b": call("b", 3)})
+    assert order == ["a", "b", "a", "b", "a", "b", "a"]
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 1}
+    with pytest.raises(RuntimeError, match="broke off"):
+        in_lockstep({"a": call("a", 1), "b": call("b", 3)})
+    assert order[-4:] == ["a", "b", "b", "b"]
 
 
 def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
