@@ -27,6 +27,7 @@ RESULTS = Path(__file__).parent / "results" / "demo_settings.jsonl"
 COSINE: dict[str, Any] = {"schedule": "cosine", "warmup_ratio": 0.05}
 ONE_RATE: dict[str, Any] = {"learning_rate": 2e-3, "init_weights": "gradient"}
 RATES: dict[str, Any] = {**ONE_RATE, "learning_rate": 1e-3, "rate_factors": {"down": 2.0, "bias": 4.0}}
+PLUS: dict[str, Any] = {"learning_rate": 5e-4, "rate_factors": {"down": 3.0, "bias": 10.0}}
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ GRID = (
     Row("post-block-normalized", RATES, batch_size=4, start_examples=128),
     Row("post-block-normalized", RATES, batch_size=4, seed=1, start_examples=128),
     Row("post-block-normalized", RATES, batch_size=4, seed=2, start_examples=128),
-    Row("post-block-plus", {}, batch_size=4, start_examples=128),
-    Row("post-block-plus", {}, batch_size=4, seed=1, start_examples=128),
-    Row("post-block-plus", {}, batch_size=4, seed=2, start_examples=128),
+    Row("post-block-plus", PLUS, batch_size=4, start_examples=128),
+    Row("post-block-plus", PLUS, batch_size=4, seed=1, start_examples=128),
+    Row("post-block-plus", PLUS, batch_size=4, seed=2, start_examples=128),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=2),
 )

@@ -191,17 +191,24 @@ def test_a_run_that_has_begun_alone_goes_on_alone(
     assert len(passes[0]) == 3
 
 
+def interrupted_group(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Grid, SweepDirectory, list[str]]:
+    """A sweep whose first pass was interrupted behind a checkpoint, and the trainings of that pass."""
+    break_passes(monkeypatch, KeyboardInterrupt(), steps=4)
+    recipe = small_recipe(folder, together=4)
+    with pytest.raises(KeyboardInterrupt):
+        quietly(recipe, out)
+    directory = SweepDirectory(out)
+    (home,) = directory.groups()
+    return Grid.of(recipe), directory, json.loads((home / "members.json").read_text())
+
+
 def test_the_holder_of_the_first_run_goes_on_with_a_group(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers that come at once: one resumes the pass, the other leaves its members to it."""
-    break_passes(monkeypatch, KeyboardInterrupt(), steps=4)
-    recipe = small_recipe(folder, together=4)
-    with pytest.raises(KeyboardInterrupt):
-        quietly(recipe, tmp_path / "out")
-    grid, directory = Grid.of(recipe), SweepDirectory(tmp_path / "out")
-    (home,) = directory.groups()
-    hashes = json.loads((home / "members.json").read_text())
+    grid, directory, hashes = interrupted_group(folder, tmp_path / "out", monkeypatch)
     runs = [run for cell in grid.cells for run in cell.trials]
     first, second = (next(run for run in runs if run.training_hash == each) for each in hashes[:2])
     with directory.claimed(first) as mine:
@@ -220,16 +227,11 @@ def test_a_group_that_somebody_works_on_is_not_cleared_away(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that finds nothing to do removes what is left of passes, but not of another worker's."""
-    break_passes(monkeypatch, KeyboardInterrupt(), steps=4)
-    recipe = small_recipe(folder, together=4)
-    with pytest.raises(KeyboardInterrupt):
-        quietly(recipe, tmp_path / "out")
-    grid, directory = Grid.of(recipe), SweepDirectory(tmp_path / "out")
-    (home,) = directory.groups()
-    last = json.loads((home / "members.json").read_text())[-1]
-    run = next(run for cell in grid.cells for run in cell.trials if run.training_hash == last)
+    grid, directory, hashes = interrupted_group(folder, tmp_path / "out", monkeypatch)
+    homes = list(directory.groups())
+    run = next(run for cell in grid.cells for run in cell.trials if run.training_hash == hashes[-1])
     with directory.claimed(run):
         forget_groups(grid, directory)
-        assert list(directory.groups()) == [home]
+        assert list(directory.groups()) == homes
     forget_groups(grid, directory)
     assert not list(directory.groups())
