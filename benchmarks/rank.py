@@ -8,10 +8,10 @@ Writes rank.json into benchmarks/results and docs/assets/rank-curves.svg (the pa
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
+
+from _sweep_options import sweep_options
 
 from trimtab.analysis.rank_curves import rank_curves
 from trimtab.figures import save_svg
@@ -19,16 +19,10 @@ from trimtab.files import write_text
 from trimtab.results import Environment
 from trimtab.sweeps import load_cells, load_results
 
-HERE = Path(__file__).parent
-
 
 def main() -> None:
     """Read, draw, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", type=Path, default=HERE.parent / "runs" / "smol-rank", help="its directory")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
-    options = parser.parse_args()
+    options = sweep_options(__doc__, "smol-rank")
     runs = load_results(options.sweep)
     found = rank_curves(load_cells(options.sweep), runs)
     environment = {**asdict(runs[0].environment), "command": Environment.collect("cpu").command}

@@ -10,7 +10,6 @@ examples, and its standard error that of the mean. It does not contain what othe
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from _harness import table
+from _sweep_options import sweep_options
 
 from trimtab.figures import MUTED, figure, save_svg, series
 from trimtab.files import write_text
 from trimtab.results import CellRecord, RunRecord
 from trimtab.sweeps import load_cells, load_results
 
-HERE = Path(__file__).parent
 REFERENCE = "block"
 QUESTIONS = {
     "Where: a low-rank shift": ("block", "mlp", "mlp_input", "attention"),
@@ -86,11 +85,7 @@ class Answered:
 
 def main() -> None:
     """Read, compare, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", type=Path, default=HERE.parent / "runs" / "smol-study", help="its directory")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
-    options = parser.parse_args()
+    options = sweep_options(__doc__, "smol-study")
     runs = {run.run: run for run in load_results(options.sweep)}
     found = {cell.method: answered(cell, runs, options.sweep) for cell in load_cells(options.sweep) if done(cell)}
     if REFERENCE not in found:

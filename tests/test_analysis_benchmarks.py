@@ -1,4 +1,4 @@
-"""benchmarks/rank.py and benchmarks/drift.py on a small sweep: both read what a sweep leaves."""
+"""benchmarks/rank.py, drift.py and study.py on a small sweep: they read what a sweep leaves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from sweeps.small_sweep import small_recipe
-from trimtab.sweeps import load_cells, sweep
+from trimtab.sweeps import load_cells, load_results, sweep
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 METHODS = [
@@ -67,3 +68,27 @@ def test_drift(script: Callable[..., ModuleType], finished: Path, tmp_path: Path
         assert len(each["runs"]) == 2
     assert (tmp_path / "drift.md").read_text(encoding="utf-8").count("±") == 3 * len(METHODS)
     assert "strength" in (tmp_path / "docs" / "assets" / "drift-by-method.svg").read_text(encoding="utf-8")
+
+
+def test_the_study_compares_answers_to_the_same_examples(
+    script: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    """The difference to the reference and its error, from the files of answers by numpy; both have a row."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    study = importlib.import_module("study")
+    monkeypatch.setattr(study, "REFERENCE", "rank 1")
+    monkeypatch.setattr(study, "QUESTIONS", {"What": ("rank 1", "silu, rank 2")})
+    script("study")
+    found = {line["method"]: line for line in map(json.loads, (tmp_path / "study.jsonl").read_text().splitlines())}
+    right: dict[str, list[list[bool]]] = {"rank 1": [], "silu, rank 2": []}
+    for run in load_results(finished):
+        if run.method in right:
+            answers = map(json.loads, (finished / run.examples_file).read_text().splitlines())
+            right[run.method].append([each["correct"] for each in sorted(answers, key=lambda each: str(each["id"]))])
+    each = np.mean(right["silu, rank 2"], axis=0) - np.mean(right["rank 1"], axis=0)
+    assert found["silu, rank 2"]["minus_block"] == pytest.approx(each.mean())
+    assert found["silu, rank 2"]["minus_block_error"] == pytest.approx(each.std(ddof=1) / np.sqrt(len(each)))
+    rows = [
+        line for line in (tmp_path / "study.md").read_text().splitlines() if line.startswith(("| rank 1", "| silu"))
+    ]
+    assert len(rows) == 2
