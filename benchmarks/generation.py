@@ -1,9 +1,9 @@
 """Time of generation with an adapter and without, and of evaluation in batches and one by one.
 
-    python benchmarks/generation.py  # about 3 minutes on two cores
+    python benchmarks/generation.py  # about 8 minutes on two cores
 
 Writes generation.json and generation.md into benchmarks/results, and docs/benchmarks.md. One process holds
-the base and the adapted models; they generate greedily, with transformers' own dynamic cache, and take turns token
+the base and the adapted models; they decode greedily, with transformers' own dynamic cache, and take turns token
 by token. The first token, which reads the prompt, does not count.
 Adapters are fresh: they do the work of trained ones and write the text of the base.
 """
@@ -14,17 +14,14 @@ import argparse
 import statistics
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from _contestants import IN_THE_LOOP, LORA, NORMALIZED, POST_BLOCK
+from _decoding import in_turns
 from _harness import Target, in_rotation, machine, parser, table, target_table, write_results
-from _lockstep import in_lockstep
 from _measure import Job
-from torch import nn
-from transformers import GenerationConfig
-from transformers.generation.streamers import BaseStreamer
+from torch import Tensor, nn
 
 from trimtab.evaluation import evaluate
 from trimtab.models import load_model
@@ -33,6 +30,9 @@ BASE = "base"
 ADAPTED = (POST_BLOCK, NORMALIZED, LORA)
 TASK = "listops-small"
 BATCH_TOKENS = {"one by one": 1, "in batches": 8192}
+
+WARM_UP = 1
+"""Rounds that do not count: the first calls are slower than all others."""
 
 Seconds = dict[tuple[int, str], list[float]]
 """By rows and model: the median seconds of a token, in each round."""
@@ -48,7 +48,7 @@ class Evaluated:
 
 def main() -> None:
     """Measure, write the tables."""
-    parsed = parser(__doc__, rounds=7)
+    parsed = parser(__doc__, rounds=13)
     parsed.add_argument("--rows", type=int, nargs="+", default=[1, 8], help="sequences at a time")
     parsed.add_argument("--prompt", type=int, default=32, help="tokens of a prompt")
     parsed.add_argument("--new", type=int, default=32, help="tokens that are generated")
@@ -73,27 +73,20 @@ def main() -> None:
 
 def _generation(models: dict[str, nn.Module], options: argparse.Namespace) -> Seconds:
     seconds: Seconds = {(rows, name): [] for rows in options.rows for name in models}
-    for model in models.values():
-        _generate(model, 1, options.prompt, 4)  # the first call is slower than all others
-    for number in range(options.rounds):
+    for number in range(WARM_UP + options.rounds):
         for rows in options.rows:
-            # A machine whose speed changes within seconds does so for all of them.
-            calls = {
-                name: partial(_generate, model, rows, options.prompt, options.new) for name, model in models.items()
-            }
-            for name, tokens in in_lockstep(calls).items():
+            for name, tokens in in_turns(models, _prompt(models[BASE], rows, options.prompt), options.new).items():
+                if number < WARM_UP:
+                    continue
                 seconds[rows, name].append(statistics.median(tokens))
                 took = f"{1000 * seconds[rows, name][-1]:7.1f} ms a token, {rows} at a time"
-                print(f"round {number + 1}: {took}  {name}", file=sys.stderr)
+                print(f"round {number - WARM_UP + 1}: {took}  {name}", file=sys.stderr)
     return seconds
 
 
-def _generate(model: Any, rows: int, prompt: int, new: int, streamer: BaseStreamer | None = None) -> None:
+def _prompt(model: Any, rows: int, tokens: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(10, model.config.vocab_size, (rows, prompt), generator=generator)
-    # As many new tokens as asked for, whatever ends a text.
-    exactly = GenerationConfig(max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0)
-    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=exactly, streamer=streamer)
+    return torch.randint(10, model.config.vocab_size, (rows, tokens), generator=generator)
 
 
 def _evaluation(model: Any, tokenizer: Any, options: argparse.Namespace) -> Evaluated:

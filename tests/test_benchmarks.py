@@ -15,8 +15,11 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from peft import get_peft_model
+from transformers import GenerationConfig
 
 from tiny_directory import save_tiny_model
+from trimtab import SteeringConfig
 from trimtab.models import load_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -253,27 +256,24 @@ def test_shared_prefixes(run: Callable[..., Any]) -> None:
         assert rows[what][3] == f"{statistics.median(ratios):.2f}"
 
 
-def test_generations_take_turns() -> None:
-    """One token each, round and round; the pass over the prompt and an error in one of them do not disturb."""
-    order: list[str] = []
-
-    def call(name: str, tokens: int) -> Callable[[Any], None]:
-        def generate(streamer: Any) -> None:
-            for _ in range(tokens):
-                order.append(name)
-                streamer.put(None)
-            if tokens == 1:
-                raise RuntimeError("broke off")
-
-        return generate
-
-    in_lockstep = _module("_lockstep").in_lockstep
-    seconds = in_lockstep({"a": call("a", 4), "b": call("b", 3)})
-    assert order == ["a", "b", "a", "b", "a", "b", "a"]
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 1}
-    with pytest.raises(RuntimeError, match="broke off"):
-        in_lockstep({"a": call("a", 1), "b": call("b", 3)})
-    assert order[-4:] == ["a", "b", "b", "b"]
+def test_decoding_in_turns_is_generation(tiny: str) -> None:
+    """Each model's text is what `generate` writes; the pass over the prompt is not among the seconds."""
+    base, _ = load_model(tiny, dtype="float32", device="cpu")
+    other, _ = load_model(tiny, dtype="float32", device="cpu")
+    adapted = get_peft_model(other, SteeringConfig(r=RANK, task_type="CAUSAL_LM", init_weights=False)).eval()
+    decoding = _module("_decoding")
+    prompt = torch.randint(10, base.config.vocab_size, (2, 5))
+    assert [len(seconds) for seconds in decoding.in_turns({"a": base, "b": adapted}, prompt, 4).values()] == [3, 3]
+    exactly = GenerationConfig(max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
+    texts = []
+    for model in (base, adapted):
+        one = decoding.Decoding(model, prompt)
+        for _ in range(6):
+            one.step()
+        whole = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=exactly)
+        texts.append(torch.cat(one.tokens, dim=1))
+        assert torch.equal(whole[:, 5:], texts[-1])
+    assert not torch.equal(*texts)
 
 
 def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
