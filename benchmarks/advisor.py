@@ -22,8 +22,9 @@ from _validation import Validation, parser_of, settings_of
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from trimtab.analysis.advice import RANKS, Advice, thirds
+from trimtab.analysis.advice import RANKS, Advice
 from trimtab.analysis.advisor import SITES, advise
+from trimtab.analysis.choice import thirds
 from trimtab.figures import MARKERS, SERIES, figure, save_svg
 from trimtab.files import write_text
 from trimtab.methods import Method, get_method, parameter_count

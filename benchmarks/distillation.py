@@ -22,12 +22,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from _distillation_book import Book
 from _distillation_report import figure, markdown
+from _distillation_variants import STUDENT, VARIANTS
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -40,59 +42,11 @@ from trimtab.figures import require_matplotlib, save_svg
 from trimtab.files import write_text
 from trimtab.methods import get_method
 from trimtab.models import EMBEDDED_MODEL, load_model, skeleton
-from trimtab.results import Environment
 from trimtab.tasks import Task, get_task
 from trimtab.training import RunDirectory, TrainingSettings, load_run, train
 from trimtab.tuners.steering.files import WEIGHTS
 
 HERE = Path(__file__).parent
-STUDENT = {"normalize": True, "use_bias": True}
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    # settings of the fit, options of the adapter; the first is the plain linearised oracle
-    "parallel, plain squares": ({"fitting": "parallel", "weights": "equal", "answer_share": None}, {}),
-    "on the tuned stream": ({"fitting": "tuned_stream"}, {}),
-    "sequential, plain squares": ({"weights": "equal", "answer_share": None}, {}),
-    "relative squares": ({"answer_share": None}, {}),
-    "answers half": ({}, {}),
-    "answers 90 %": ({"answer_share": 0.9}, {}),
-    "metric of logits": ({"metric": "logits"}, {}),
-    "metric of gradients": ({"metric": "gradient"}, {}),
-    "weights of gradients": ({"weights": "gradient", "answer_share": None}, {}),
-    "metric and weights of gradients": ({"weights": "gradient", "metric": "gradient", "answer_share": None}, {}),
-    "one refinement": ({"refinements": 1}, {}),
-    "reads h": ({}, {"normalize": False}),
-    "without bias": ({}, {"use_bias": False}),
-    "all but the first token": ({}, {"positions": "all_but_first(1)"}),
-    "later half of the layers": ({}, {"layers": "later"}),
-}
-"""Each differs from "answers half", the default, in what it names."""
-
-
-class Book:
-    """The results so far, in a file that every new one is added to."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.content: dict[str, Any] = {"settings": {}, "cells": {}}
-        if path.exists():
-            self.content = json.loads(path.read_text(encoding="utf-8"))
-
-    def open(self, task: str, settings: dict[str, Any]) -> None:
-        """Note the settings of a task, which may differ from those of another; they stay as they are from then on."""
-        known = self.content["settings"].setdefault(task, settings)
-        if known != settings:
-            raise SystemExit(f"{self._path} has {task} with other settings: {known}. Delete it, or use --results.")
-
-    def cell(self, task: str, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The cell of this name, measured if it is not there."""
-        key = f"{task}: {name}"
-        if key not in self.content["cells"]:
-            self.content["cells"][key] = measure()
-            self.content["environment"] = asdict(Environment.collect("cpu"))
-            write_text(self._path, json.dumps(self.content, indent=1) + "\n")
-            shown = {k: v for k, v in self.content["cells"][key].items() if k not in ("layers", "texts")}
-            print(key, json.dumps(shown), flush=True)
-        return dict(self.content["cells"][key])
 
 
 class StartAt(TrainerCallback):

@@ -15,8 +15,9 @@ from torch import Tensor
 from site_maps import ANSWER_TOKENS, loss_of, read, shifted, two_batches
 from tiny_models import assert_same, fingerprint, steering_layers, tiny_model
 from trimtab import SteeringConfig, start_from_gradient
-from trimtab.analysis.advice import Advice, Choice, thirds
+from trimtab.analysis.advice import Advice
 from trimtab.analysis.advisor import SITES, advise
+from trimtab.analysis.choice import Choice, thirds
 
 LAYERS = 3
 

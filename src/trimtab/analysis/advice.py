@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.analysis.base import Finding
+from trimtab.analysis.choice import Choice, thirds
 from trimtab.figures import MARKERS, SERIES, figure
 from trimtab.registry import check_choice
 from trimtab.theory.first_order_gain import first_order_gain
@@ -25,35 +25,6 @@ RANKS = (1, 2, 4, 8, 16, 32)
 RADII = ("relative", "absolute")
 READ_LENGTH = 1 / math.sqrt(3)
 """The length of a row of W_down at its start; what is written is compared at this reading."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One adapter that could be trained.
-
-    Attributes:
-        site: where.
-        layers: the decoder layers.
-        rank: of a low-rank shift; None: a vector.
-        parameters: how many it trains.
-        gain: the largest first-order fall of the loss, in nats an answer token, for eps = 1 (see `Advice`).
-    """
-
-    site: str
-    layers: tuple[int, ...]
-    rank: int | None
-    parameters: int
-    gain: float
-
-    @property
-    def gain_per_parameter(self) -> float:
-        """Nats an answer token and parameter."""
-        return self.gain / self.parameters
-
-    @property
-    def what(self) -> str:
-        """In words: "vector" or "r=8"."""
-        return "vector" if self.rank is None else f"r={self.rank}"
 
 
 @dataclass(frozen=True)
@@ -264,10 +235,3 @@ class Advice(Finding):
             f"directions {self.unit}), in layer {peak} more than in any other; of the vectors, {vector.site!r} "
             f"({vector.gain:.3g}). The base's loss is {self.loss:.3f}."
         )
-
-
-def thirds(layers: Sequence[int]) -> list[tuple[int, ...]]:
-    """The layers in three parts of equal size, the first ones a layer longer if need be; none of fewer than three."""
-    if len(layers) < 3:
-        return []
-    return [tuple(part.tolist()) for part in torch.tensor(layers).tensor_split(3)]

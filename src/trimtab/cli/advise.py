@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trimtab.analysis.advice import RADII, RANKS, Advice, Choice
+from trimtab.analysis.advice import RADII, RANKS, Advice
 from trimtab.analysis.advisor import SITES
 from trimtab.analysis.advisor import advise as measure
+from trimtab.analysis.choice import Choice
 from trimtab.cli.loading import LoadOptions, load
 from trimtab.cli.parser import usage_errors
 from trimtab.figures import require_matplotlib, save_svg

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
@@ -17,16 +15,17 @@ from trimtab.sites import locate
 from trimtab.sites.base import Host
 from trimtab.tuners.steering.attachment import Attachment
 from trimtab.tuners.steering.config import SteeringConfig
-from trimtab.tuners.steering.files import INTERVENTIONS, check_finite, check_keys, saved_beside, without_prefix
+from trimtab.tuners.steering.files import check_keys, saved_beside, without_prefix
 from trimtab.tuners.steering.heads import heads_by_host
 from trimtab.tuners.steering.hosts import backbone, base_facts, bias_owner, output_width
 from trimtab.tuners.steering.layer import BASE_ROW, CHILD_NAME, SteeringLayer
 from trimtab.tuners.steering.loading import check_on_load, forget_check
+from trimtab.tuners.steering.names import NamedTuner
 from trimtab.tuners.steering.penalty import adapter_has_penalty, add_penalty_to_loss, leave_loss_alone
 from trimtab.tuners.steering.tokens import TokenContext
 
 
-class SteeringModel(BaseTuner):
+class SteeringModel(NamedTuner):
     """A model whose hidden states are shifted by adapters; made by `peft.get_peft_model(model, SteeringConfig())`.
 
     The paper's method (section 5.1) and its relatives. See `SteeringConfig` for the choices, `SteeringLayer` for
@@ -151,40 +150,6 @@ class SteeringModel(BaseTuner):
             for module in self.model.modules():
                 if isinstance(module, SteeringLayer):
                     module.cast_to_host(adapter_name)
-
-    @classmethod
-    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """As PEFT's, which expects the adapter's name just before the parameter's; here modules may be in between."""
-        shorter = key.replace(f".{INTERVENTIONS}.{adapter_name}.", f".{INTERVENTIONS}.")
-        return shorter if shorter != key else super()._remove_adapter_name_from_key(key, adapter_name)
-
-    @classmethod
-    def _is_own(cls, key: str) -> bool:
-        """Whether a name in a state dict is that of an adapter's parameter."""
-        return INTERVENTIONS in key
-
-    @classmethod
-    def _expected(cls, model: nn.Module, adapter_name: str) -> dict[str, tuple[int, ...]]:
-        """Names (as in a file, without PEFT's prefix) and shapes of an adapter's parameters."""
-        return without_prefix(
-            {
-                cls._remove_adapter_name_from_key(name, adapter_name): tuple(parameter.shape)
-                for name, parameter in model.named_parameters()
-                if f"{INTERVENTIONS}.{adapter_name}." in name
-            }
-        )
-
-    @classmethod
-    def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: SteeringConfig, adapter_name: str, state_dict: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """As PEFT's, after a check: a state dict that lacks a key would leave a fresh adapter without a word."""
-        found = {name: tuple(tensor.shape) for name, tensor in state_dict.items() if cls._is_own(name)}
-        check_keys("The state dict", without_prefix(found), cls._expected(model, adapter_name))
-        for name, tensor in state_dict.items():
-            check_finite("The state dict", name, tensor)
-        forget_check(model.get_base_model() if isinstance(model, PeftModel) else model)
-        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
