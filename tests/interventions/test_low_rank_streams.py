@@ -124,6 +124,17 @@ def test_autocast_does_not_change_the_update(dtype: torch.dtype) -> None:
         assert torch.equal(plain, autocast)
 
 
+def test_autocast_does_not_change_the_update_of_a_few_tokens() -> None:
+    """Without gradients too: products in float32, not in autocast's dtype."""
+    h, down, up = torch.randn(1, 2, 16), torch.randn(4, 16), torch.randn(16, 4)
+    with torch.no_grad():
+        plain = low_rank_update(h, down, up)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            autocast = low_rank_update(h, down, up)
+    assert autocast.dtype == torch.float32
+    torch.testing.assert_close(autocast, plain, atol=1e-5, rtol=1e-5)
+
+
 @each_grad_mode
 def test_shapes_pass_through_the_meta_device(gradients: bool) -> None:
     """Without values the result has the stream's shape and dtype, as tools that plan memory need it."""

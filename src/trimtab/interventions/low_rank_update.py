@@ -129,7 +129,7 @@ def _activated(y: Tensor, function: Activation | None, linear_rank: int) -> Tens
 def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     """No autocast on the tensor's device: the products stay in the dtype of the stream, both ways."""
     device = tensor.device.type
-    # Entering it costs more than the update of one token; and "meta" has none to enter.
+    # "meta" has none to enter.
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device_type=device, enabled=False)
@@ -166,10 +166,11 @@ def low_rank_update(
         A new tensor of h's shape and dtype; h itself is not changed.
     """
     rules = (strength, activation, linear_rank, normalize)
+    if not torch.is_grad_enabled() and h.numel() <= FEW_TOKENS * h.shape[-1]:
+        few = _update_few_tokens(h, down, up, bias, inner_bias, tokens, *rules)
+        if few is not None:
+            return few
     with _without_autocast(h):
-        if h.numel() <= FEW_TOKENS * h.shape[-1] and not torch.is_grad_enabled():
-            mask = None if tokens is None else tokens[..., None]
-            return _update_few_tokens(h, down, up, bias, inner_bias, mask, *rules)
         flat, mask = h.reshape(-1, h.shape[-1]), None if tokens is None else tokens.reshape(-1, 1)
         updated: Tensor = _LowRankUpdate.apply(flat, down, up, bias, inner_bias, mask, *rules)
         return updated.view(h.shape)
@@ -181,27 +182,36 @@ def _update_few_tokens(
     up: Tensor,
     bias: Tensor | None,
     inner_bias: Tensor | None,
-    mask: Tensor | None,
+    tokens: Tensor | None,
     strength: float,
     activation: str | None,
     linear_rank: int,
     normalize: bool,
-) -> Tensor:
+) -> Tensor | None:
     """The forward formula in float32, without what a backward pass needs: for decoding, one token at a time.
 
+    None under autocast, which shows in the first product: to ask before would cost as much as that.
+
     A few tokens of the stream are smaller than the factors, so it is the tokens that are converted. Between the large
-    products of a model each call, a view too, costs more than its arithmetic: there are as few as can be.
+    products of a model, which fill its caches, each call costs more than its arithmetic, a view and a conversion to
+    the dtype that is there too: there are as few as can be.
     """
-    wide = torch.promote_types(h.dtype, torch.float32)
+    wide = torch.float64 if h.dtype is torch.float64 else torch.float32
+    down = down if down.dtype is wide else down.to(wide)
+    up = up if up.dtype is wide else up.to(wide)
+    bias = bias if bias is None or bias.dtype is wide else bias.to(wide)
+    inner_bias = inner_bias if inner_bias is None or inner_bias.dtype is wide else inner_bias.to(wide)
     x = h.to(wide)
-    a = linear(x, down.to(wide), None if inner_bias is None or normalize else inner_bias.to(wide))
+    a = linear(x, down, None if normalize else inner_bias)
+    if a.dtype is not wide:
+        return None
     if normalize:
         a = a * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
         if inner_bias is not None:
-            a = a + inner_bias.to(wide)
+            a = a + inner_bias
     if activation is not None:
         a = _activated(a, get_activation(activation), linear_rank)
-    shift = linear(a, up.to(wide), None if bias is None else bias.to(wide))
-    if mask is not None:
-        shift = shift.masked_fill(~mask, 0)
-    return torch.add(h, shift, alpha=strength, out=torch.empty_like(h))  # the sum in float32, rounded once
+    shift = linear(a, up, bias)
+    if tokens is not None:
+        shift = shift.masked_fill(~tokens[..., None], 0)
+    return torch.add(x, shift, alpha=strength).to(h.dtype)  # the sum in float32, rounded once
