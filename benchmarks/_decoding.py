@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Int64
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 
@@ -53,3 +54,28 @@ def in_turns(models: Mapping[str, Any], prompt: Int64[Tensor, "rows tokens"], ne
             decoding.step()
         order.reverse()
     return {name: decoding.seconds[1:] for name, decoding in decodings.items()}
+
+
+@contextmanager
+def timed(modules: Iterable[nn.Module]) -> Iterator[list[float]]:
+    """For the time of the block, the seconds of every call of every module's forward are appended to the list."""
+    seconds: list[float] = []
+
+    def with_clock(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                seconds.append(time.perf_counter() - began)
+
+        return call
+
+    clocked = list(modules)
+    for module in clocked:
+        module.forward = with_clock(module.forward)  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        for module in clocked:
+            del module.forward

@@ -132,7 +132,10 @@ class Target:
 
     def paired_row(self, one: Sequence[float], other: Sequence[float]) -> list[str]:
         """The same of the median over rounds of what was measured in turn, with the quartiles of the rounds."""
-        ratios = [mine / theirs for mine, theirs in zip(one, other, strict=True)]
+        return self.rounds_row([mine / theirs for mine, theirs in zip(one, other, strict=True)])
+
+    def rounds_row(self, ratios: Sequence[float]) -> list[str]:
+        """The same of the median of the rounds' ratios, with their quartiles."""
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         return self.row(middle, f"{low:.2f} to {high:.2f}")
 

@@ -13,18 +13,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from _contestants import IN_THE_LOOP, LORA, NORMALIZED, POST_BLOCK
-from _decoding import in_turns
+from _decoding import Decoding, in_turns, timed
 from _harness import Target, in_rotation, machine, parser, table, target_table, write_results
 from _measure import Job
 from torch import Tensor, nn
 
 from trimtab.evaluation import evaluate
 from trimtab.models import load_model
+from trimtab.tuners.steering.layer import SteeringLayer
 
 BASE = "base"
 ADAPTED = (POST_BLOCK, NORMALIZED, LORA)
@@ -34,8 +35,21 @@ BATCH_TOKENS = {"one by one": 1, "in batches": 8192}
 WARM_UP = 1
 """Rounds that do not count: the first calls are slower than all others."""
 
-Seconds = dict[tuple[int, str], list[float]]
-"""By rows and model: the median seconds of a token, in each round."""
+Rounds = dict[tuple[int, str], list[float]]
+"""By rows and model: a number of each round."""
+
+
+@dataclass
+class Generated:
+    """What the rounds of the generation gave.
+
+    Attributes:
+        seconds: the median over the tokens of a round.
+        ratios: the median over the tokens of a round of their time by that of the base's token in the same turn.
+    """
+
+    seconds: Rounds = field(default_factory=dict)
+    ratios: Rounds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,26 +76,51 @@ def main() -> None:
         base, tokenizer = load_model(options.model, dtype=options.dtype, device="cpu")
         adapted = base if name == BASE else IN_THE_LOOP[name].attach(base, Job(name, options.model))
         models[name] = adapted.eval()
-    seconds = _generation(models, options)
+    generated = _generation(models, options)
+    inside = _inside(models[POST_BLOCK], options)
     evaluated = _evaluation(models[POST_BLOCK], tokenizer, options)
     results = {
-        "seconds a token": {f"{name}, {rows} at a time": rounds for (rows, name), rounds in seconds.items()},
+        "seconds a token": _named(generated.seconds),
+        "ratio to the base": _named(generated.ratios),
+        "seconds in a steering layer": inside,
         "examples a second": evaluated.throughput,
     }
-    write_results("generation", options, where, results, markdown(options, seconds, evaluated))
+    write_results("generation", options, where, results, markdown(options, generated, inside, evaluated))
 
 
-def _generation(models: dict[str, nn.Module], options: argparse.Namespace) -> Seconds:
-    seconds: Seconds = {(rows, name): [] for rows in options.rows for name in models}
+def _named(rounds: Rounds) -> dict[str, list[float]]:
+    return {f"{name}, {rows} at a time": numbers for (rows, name), numbers in rounds.items()}
+
+
+def _generation(models: dict[str, nn.Module], options: argparse.Namespace) -> Generated:
+    generated = Generated()
     for number in range(WARM_UP + options.rounds):
         for rows in options.rows:
-            for name, tokens in in_turns(models, _prompt(models[BASE], rows, options.prompt), options.new).items():
-                if number < WARM_UP:
-                    continue
-                seconds[rows, name].append(statistics.median(tokens))
-                took = f"{1000 * seconds[rows, name][-1]:7.1f} ms a token, {rows} at a time"
+            found = in_turns(models, _prompt(models[BASE], rows, options.prompt), options.new)
+            if number < WARM_UP:
+                continue
+            for name, tokens in found.items():
+                second = statistics.median(tokens)
+                ratio = statistics.median(mine / theirs for mine, theirs in zip(tokens, found[BASE], strict=True))
+                generated.seconds.setdefault((rows, name), []).append(second)
+                generated.ratios.setdefault((rows, name), []).append(ratio)
+                took = f"{1000 * second:7.1f} ms a token, {ratio:.3f} x the base's, {rows} at a time"
                 print(f"round {number - WARM_UP + 1}: {took}  {name}", file=sys.stderr)
-    return seconds
+    return generated
+
+
+def _inside(model: Any, options: argparse.Namespace) -> list[float]:
+    """The median seconds of a steering layer's forward, one sequence at a time, in each round."""
+    layers = [module for module in model.modules() if isinstance(module, SteeringLayer)]
+    medians = []
+    for _ in range(options.rounds):
+        decoding = Decoding(model, _prompt(model, 1, options.prompt))
+        decoding.step()
+        with timed(layers) as seconds:
+            for _ in range(options.new - 1):
+                decoding.step()
+        medians.append(statistics.median(seconds))
+    return medians
 
 
 def _prompt(model: Any, rows: int, tokens: int) -> Tensor:
@@ -105,15 +144,16 @@ def _evaluation(model: Any, tokenizer: Any, options: argparse.Namespace) -> Eval
     return Evaluated(options.examples, throughput)
 
 
-def markdown(options: argparse.Namespace, seconds: Seconds, evaluated: Evaluated) -> str:
+def markdown(options: argparse.Namespace, generated: Generated, inside: list[float], evaluated: Evaluated) -> str:
     """The section of the page."""
-    median = {key: statistics.median(rounds) for key, rounds in seconds.items()}
-    ratio = {(rows, name): median[rows, name] / median[rows, BASE] for rows, name in median}
-    cells = [[name, str(rows), f"{1000 * median[rows, name]:.1f}", f"{ratio[rows, name]:.3f}"] for rows, name in median]
+    cells = [
+        [name, str(rows), f"{1000 * statistics.median(seconds):.1f}", f"{statistics.median(ratios):.3f}"]
+        for ((rows, name), seconds), ratios in zip(generated.seconds.items(), generated.ratios.values(), strict=True)
+    ]
     batched, single = (statistics.median(evaluated.throughput[how]) for how in ("in batches", "one by one"))
     targets = [
-        Target(f"generation: post-block / base, {rows} at a time", "<=", 1.05).paired_row(
-            seconds[rows, POST_BLOCK], seconds[rows, BASE]
+        Target(f"generation: post-block / base, {rows} at a time", "<=", 1.05).rounds_row(
+            generated.ratios[rows, POST_BLOCK]
         )
         for rows in options.rows
     ]
@@ -121,9 +161,13 @@ def markdown(options: argparse.Namespace, seconds: Seconds, evaluated: Evaluated
     parts = [
         "## Generation and evaluation\n",
         f"Median time of one of {options.new} new tokens after a prompt of {options.prompt}, over {options.rounds} "
-        "rounds in which the models take turns token by token; a target is held against the median of the rounds' "
-        "ratios. Adapters are not merged; LoRA's can be, and costs nothing then.\n",
+        "rounds in which the models take turns token by token. The ratio of a round is the median over its tokens, "
+        "each against the base's in the same turn; that of the table, and of a target, is the median over the rounds. "
+        "Adapters are not merged; LoRA's can be, and costs nothing then.\n",
         table(["model", "sequences", "ms a token", "/ base"], cells),
+        f"One call of a steering layer takes {1e6 * statistics.median(inside):.0f} us there (one sequence, "
+        f"{POST_BLOCK}): five calls of PyTorch, whose code and factors the model's own products have driven out of the "
+        "caches. What else an adapter adds to a token is PyTorch's handling of the hook.\n",
         f"Evaluation of {evaluated.n} examples of {TASK} with {POST_BLOCK}, median of {options.evaluations} "
         f"rounds: {single:.2f} examples a second one by one, {batched:.2f} in batches of similar length with "
         f"at most {BATCH_TOKENS['in batches']:,} tokens.\n",

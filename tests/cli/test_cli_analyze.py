@@ -54,7 +54,9 @@ def test_an_adapter_and_its_dial(run: Run) -> None:
     sizes = [numbers(name)["findings"]["oracle"]["numbers"]["size"][0][2] for name in ("run/analysis", "half")]  # type: ignore[index]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=1e-3)
     assert sizes[0] > 0
-    assert run(f"analyze --adapter run {PROMPTS} {SMALL} --only oracle --out own") == 0
+    assert run(f"analyze --adapter {Path('run').absolute()} {PROMPTS} {SMALL} --only oracle --out own") == 0
+    assert numbers("own")["settings"]["adapter"] == "run"  # type: ignore[index]
+    assert str(Path.cwd()) not in Path("own/index.html").read_text()
     assert "<title>What the paper measures, on model and run</title>" in Path("own/index.html").read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,17 @@ def test_a_steered_model_in_memory_scores_alike(harness: Any, tmp_path: Path) ->
         assert theirs.standard_error == pytest.approx(ours.accuracy.standard_error * (n / (n - 1)) ** 0.5)
         with model.disable_adapter():
             assert score_with_lm_eval(model, tokenizer, folder).outputs != theirs.outputs
+
+
+@pytest.mark.slow
+def test_a_single_example_has_no_standard_error(harness: Any, tmp_path: Path) -> None:
+    """The harness says "N/A" of it."""
+    (tmp_path / "own.jsonl").write_text('{"prompt": "ab", "completion": "a"}\n')
+    task = get_task(str(tmp_path / "own.jsonl"), max_new_tokens=2)
+    get_export("lm-eval").write(Source(task=task), tmp_path / "task")
+    score = score_with_lm_eval(tiny_model(max_position_embeddings=1024), byte_tokenizer(), tmp_path / "task")
+    assert len(score.outputs) == 1
+    assert math.isnan(score.standard_error)
 
 
 @pytest.mark.slow

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from interventions.low_rank_formula import CHOICES, D, each_grad_mode, factors, reference, some_tokens
-from trimtab.interventions.low_rank_update import FEW_TOKENS, low_rank_update
+from trimtab.interventions.low_rank_update import FEW_NUMBERS, low_rank_update
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_few_tokens_as_many(dtype: torch.dtype) -> None:
     """Decoding takes a shorter way with few tokens: the numbers are those of the long way, but for roundings."""
-    h, down, up, bias = factors(True, torch.float32, (FEW_TOKENS + 1,))
-    options = {"activation": "silu", "normalize": True, "tokens": torch.arange(FEW_TOKENS + 1) % 3 > 0}
+    most = FEW_NUMBERS // D
+    h, down, up, bias = factors(True, torch.float32, (most + 1,))
+    options = {"activation": "silu", "normalize": True, "tokens": torch.arange(most + 1) % 3 > 0}
     h = h.to(dtype)
     with torch.no_grad():
         many = low_rank_update(h, down, up, bias, **options)[1:]

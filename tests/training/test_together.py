@@ -282,7 +282,7 @@ def test_another_groups_directory_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         together(tmp_path, METHODS[:2], callbacks=[StopAfter(3)])
     before = files(tmp_path / "group")
-    with pytest.raises(FileExistsError, match="another run"):
+    with pytest.raises(FileExistsError, match=r"runs\.0\.method\.learning_rate \(0\.002 there, 0\.02 here\)"):
         start(tmp_path, jobs(tmp_path / "other", METHODS[1:3]))
     assert files(tmp_path / "group") == before
     assert not (tmp_path / "other").exists()

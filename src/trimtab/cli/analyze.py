@@ -106,9 +106,9 @@ def analyze(
     subject = Subject(loaded.model, loaded.tokenizer, tuple(token_ids), fine_tuned)
     found = run_analyses(subject, settings, names)
     about = {
-        "model": model or model_name(loaded.model),
-        "adapter": adapter,
-        "tuned": tuned,
+        "model": _shown(model or model_name(loaded.model)),
+        "adapter": _shown(adapter),
+        "tuned": _shown(tuned),
         "strength": strength,
         "prompts_of": Path(str(prompt_file)).name if chosen is None else source,
         "split": split if chosen is not None else None,
@@ -149,3 +149,8 @@ def _load_tuned(path: str, tokenizer: PreTrainedTokenizerBase, options: LoadOpti
 
 def _stem(task: str | None, prompt_file: str | None) -> str:
     return Path(task or prompt_file or "").stem
+
+
+def _shown(name: str | None) -> str | None:
+    """A page is handed on: where on this machine its files lay stays out of it."""
+    return Path(name).name if name is not None and Path(name).is_absolute() else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class HarnessScore:
     Attributes:
         accuracy: the share of right answers.
         standard_error: of it, as the harness computes it: the standard deviation over the examples, n - 1 in its
-            denominator, over sqrt(n).
+            denominator, over sqrt(n); NaN of a single example.
         outputs: what the model wrote, in the order of the examples.
     """
 
@@ -63,6 +64,7 @@ def score_with_lm_eval(
     numbers = results["results"][name]
     return HarnessScore(
         accuracy=float(numbers[f"{METRIC},trimtab"]),
-        standard_error=float(numbers[f"{METRIC}_stderr,trimtab"]),
+        # The harness says "N/A" of a single example.
+        standard_error=float(numbers[f"{METRIC}_stderr,trimtab"]) if len(samples) > 1 else math.nan,
         outputs=tuple(str(sample["resps"][0][0]) for sample in samples),
     )

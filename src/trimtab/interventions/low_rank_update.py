@@ -35,8 +35,8 @@ from trimtab.interventions.activations import Activation, get_activation
 EPSILON = 1e-6
 """Added to the mean square before the root, as the norms of the model families do."""
 
-FEW_TOKENS = 64
-"""Up to this many tokens without gradients, the short way is the faster one (benchmarks/generation.py)."""
+FEW_NUMBERS = 2**15
+"""A stream of up to this many numbers, without gradients, goes the short way (benchmarks/generation.py)."""
 
 
 class _LowRankUpdate(torch.autograd.Function):
@@ -165,11 +165,11 @@ def low_rank_update(
     Returns:
         A new tensor of h's shape and dtype; h itself is not changed.
     """
-    rules = (strength, activation, linear_rank, normalize)
-    if not torch.is_grad_enabled() and h.numel() <= FEW_TOKENS * h.shape[-1]:
-        few = _update_few_tokens(h, down, up, bias, inner_bias, tokens, *rules)
+    if not torch.is_grad_enabled() and h.numel() <= FEW_NUMBERS:
+        few = _update_few_tokens(h, down, up, bias, inner_bias, tokens, strength, activation, linear_rank, normalize)
         if few is not None:
             return few
+    rules = (strength, activation, linear_rank, normalize)
     with _without_autocast(h):
         flat, mask = h.reshape(-1, h.shape[-1]), None if tokens is None else tokens.reshape(-1, 1)
         updated: Tensor = _LowRankUpdate.apply(flat, down, up, bias, inner_bias, mask, *rules)

@@ -202,13 +202,20 @@ def _computed(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "training": training}
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+def _differences(old: dict[Any, Any], new: dict[Any, Any], prefix: str = "") -> str:
     """The settings in which two recipes differ, as "method.learning_rate (0.1 there, 0.2 here)"."""
     found = []
     for key in {**old, **new}:
-        there, here = old.get(key), new.get(key)
+        there, here = _by_place(old.get(key)), _by_place(new.get(key))
         if isinstance(there, dict) and isinstance(here, dict):
             found.append(_differences(there, here, f"{prefix}{key}."))
         elif there != here:
             found.append(f"{prefix}{key} ({there!r} there, {here!r} here)")
     return ", ".join(each for each in found if each)
+
+
+def _by_place(value: Any) -> Any:
+    """A list of settings, as of the runs that are trained together, by their number; anything else as it is."""
+    return (
+        dict(enumerate(value)) if isinstance(value, list) and any(isinstance(each, dict) for each in value) else value
+    )
