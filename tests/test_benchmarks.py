@@ -235,12 +235,13 @@ def test_generation(run: Callable[..., Any]) -> None:
     )
     seconds = record["results"]["seconds a token"]
     rows = {(row[0], row[1]): row for row in _rows(record["text"]) if " / " not in row[0] or row[1].isdigit()}
-    assert len(seconds) == len(rows) == 8
+    assert len(seconds) == len(rows) == 10
     name = "post-block r=8, 2 at a time"
     assert float(rows["post-block r=8", "2"][2]) == pytest.approx(1000 * statistics.median(seconds[name]), abs=0.06)
     ratios = record["results"]["ratio to the base"]
     assert rows["post-block r=8", "2"][3] == f"{statistics.median(ratios[name]):.3f}"
     assert ratios["base, 2 at a time"] == [1.0, 1.0]
+    assert len(record["results"]["seconds in a steering layer"]) == 2
     assert {how: len(rounds) for how, rounds in record["results"]["examples a second"].items()} == {
         "one by one": 1,
         "in batches": 1,
@@ -258,24 +259,55 @@ def test_shared_prefixes(run: Callable[..., Any]) -> None:
         assert rows[what][3] == f"{statistics.median(ratios):.2f}"
 
 
-def test_decoding_in_turns_is_generation(tiny: str) -> None:
-    """Each model's text is what `generate` writes; the pass over the prompt is not among the seconds."""
+def test_decoding_is_generation(tiny: str) -> None:
+    """Each model's text is what `generate` writes, with an adapter and without."""
     base, _ = load_model(tiny, dtype="float32", device="cpu")
     other, _ = load_model(tiny, dtype="float32", device="cpu")
     adapted = get_peft_model(other, SteeringConfig(r=RANK, task_type="CAUSAL_LM", init_weights=False)).eval()
-    decoding = _module("_decoding")
     prompt = torch.randint(10, base.config.vocab_size, (2, 5))
-    assert [len(seconds) for seconds in decoding.in_turns({"a": base, "b": adapted}, prompt, 4).values()] == [3, 3]
     exactly = GenerationConfig(max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
     texts = []
     for model in (base, adapted):
-        one = decoding.Decoding(model, prompt)
+        one = _module("_decoding").Decoding(model, prompt)
         for _ in range(6):
             one.step()
         whole = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=exactly)
         texts.append(torch.cat(one.tokens, dim=1))
         assert torch.equal(whole[:, 5:], texts[-1])
     assert not torch.equal(*texts)
+
+
+def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token each, none of them twice in a row; the pass over the prompt is not among the seconds."""
+    decoding = _module("_decoding")
+    order: list[str] = []
+
+    class Step:
+        def __init__(self, model: str, prompt: Any) -> None:
+            self.model, self.seconds = model, []
+
+        def step(self) -> None:
+            order.append(self.model)
+            self.seconds.append(float(len(order)))
+
+    monkeypatch.setattr(decoding, "Decoding", Step)
+    seconds = decoding.in_turns({"a": "A", "b": "B", "c": "C"}, None, 3)
+    assert order == [*"ABC", *"BCA", *"CAB"]
+    assert seconds == {"a": [6.0, 8.0], "b": [4.0, 9.0], "c": [5.0, 7.0]}
+
+
+def test_calls_are_timed_and_left_as_they_were() -> None:
+    """Every call of every module, and no longer than for the block."""
+    modules = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    x = torch.ones(1, 2)
+    expected = modules[1](modules[0](x))
+    with _module("_decoding").timed(modules) as seconds:
+        assert torch.equal(modules[1](modules[0](x)), expected)
+        modules[0](x)
+    modules[0](x)
+    assert len(seconds) == 3
+    assert min(seconds) > 0
+    assert all("forward" not in vars(module) for module in modules)
 
 
 def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from interventions.low_rank_formula import CHOICES, D, each_grad_mode, factors, reference, some_tokens
-from trimtab.interventions.low_rank_update import FEW_NUMBERS, low_rank_update
+from trimtab.interventions.low_rank_update import FEW_TOKENS, low_rank_update
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_few_tokens_as_many(dtype: torch.dtype) -> None:
     """Decoding takes a shorter way with few tokens: the numbers are those of the long way, but for roundings."""
-    most = FEW_NUMBERS // D
-    h, down, up, bias = factors(True, torch.float32, (most + 1,))
-    options = {"activation": "silu", "normalize": True, "tokens": torch.arange(most + 1) % 3 > 0}
+    h, down, up, bias = factors(True, torch.float32, (FEW_TOKENS + 1,))
+    options = {"activation": "silu", "normalize": True, "tokens": torch.arange(FEW_TOKENS + 1) % 3 > 0}
     h = h.to(dtype)
     with torch.no_grad():
         many = low_rank_update(h, down, up, bias, **options)[1:]
@@ -125,15 +124,18 @@ def test_autocast_does_not_change_the_update(dtype: torch.dtype) -> None:
         assert torch.equal(plain, autocast)
 
 
-def test_autocast_does_not_change_the_update_of_a_few_tokens() -> None:
-    """Without gradients too: products in float32, not in autocast's dtype."""
-    h, down, up = torch.randn(1, 2, 16), torch.randn(4, 16), torch.randn(16, 4)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_does_not_change_the_update_of_a_few_tokens(dtype: torch.dtype, normalize: bool) -> None:
+    """Without gradients too, bit for bit: products in float32, not in autocast's dtype."""
+    h, down, up, bias = factors(True, dtype, (3, 7))
+    options = {"activation": "silu", "normalize": normalize, "tokens": some_tokens((3, 7))}
     with torch.no_grad():
-        plain = low_rank_update(h, down, up)
+        plain = low_rank_update(h, down.float(), up.float(), bias.float(), **options)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            autocast = low_rank_update(h, down, up)
-    assert autocast.dtype == torch.float32
-    torch.testing.assert_close(autocast, plain, atol=1e-5, rtol=1e-5)
+            autocast = low_rank_update(h, down.float(), up.float(), bias.float(), **options)
+    assert plain.dtype == dtype
+    assert torch.equal(autocast, plain)
 
 
 @each_grad_mode

@@ -23,6 +23,7 @@ from trimtab.files import write_text
 from trimtab.models import EMBEDDED_MODEL, context_length
 from trimtab.positions import parse_positions
 from trimtab.registry import check_choice
+from trimtab.results import without_absolute_path
 from trimtab.sites import site_names
 from trimtab.tasks import get_task
 from trimtab.theory.first_order_gain import BALLS
@@ -124,8 +125,9 @@ def advise(
     suggestion = advice.best_within(budget, chosen_ranks)
     directory.mkdir(parents=True, exist_ok=True)
     save_svg(advice.figure(), directory / "advice.svg")
-    command = train_command(advice, suggestion, model, task, task_options, chat)
-    content = {"model": model, "task": task, "examples": len(dataset), "command": command, **advice.to_dict()}
+    shown = without_absolute_path(model)
+    command = train_command(advice, suggestion, shown, task, task_options, chat)
+    content = {"model": shown, "task": task, "examples": len(dataset), "command": command, **advice.to_dict()}
     write_text(directory / "advice.json", json.dumps(content) + "\n")
     console = Console()
     console.print(ranking_table(advice, chosen_ranks, rows))

@@ -18,7 +18,7 @@ from trimtab.distillation import read_prompts, require_same_tokens
 from trimtab.encoding import encode_prompt
 from trimtab.models import device_name, load_model, model_name
 from trimtab.registry import check_choice
-from trimtab.results import Environment
+from trimtab.results import Environment, without_absolute_path
 from trimtab.tasks import SPLITS, Example, get_task
 from trimtab.training import RunDirectory, load_run
 
@@ -106,9 +106,9 @@ def analyze(
     subject = Subject(loaded.model, loaded.tokenizer, tuple(token_ids), fine_tuned)
     found = run_analyses(subject, settings, names)
     about = {
-        "model": _shown(model or model_name(loaded.model)),
-        "adapter": _shown(adapter),
-        "tuned": _shown(tuned),
+        "model": without_absolute_path(model or model_name(loaded.model)),
+        "adapter": adapter and without_absolute_path(adapter),
+        "tuned": tuned and without_absolute_path(tuned),
         "strength": strength,
         "prompts_of": Path(str(prompt_file)).name if chosen is None else source,
         "split": split if chosen is not None else None,
@@ -149,8 +149,3 @@ def _load_tuned(path: str, tokenizer: PreTrainedTokenizerBase, options: LoadOpti
 
 def _stem(task: str | None, prompt_file: str | None) -> str:
     return Path(task or prompt_file or "").stem
-
-
-def _shown(name: str | None) -> str | None:
-    """A page is handed on: where on this machine its files lay stays out of it."""
-    return Path(name).name if name is not None and Path(name).is_absolute() else name

@@ -16,7 +16,8 @@ x . v = (y - c) . dL/dy: r products a token instead of d. The linear part of dL/
 
 Autograd's own backward of the same formula makes one more tensor of the size of the stream and one more pass
 over it in every layer; that is the reason for this file. Products run in the dtype of the stream (they
-accumulate in float32), so a bfloat16 base with float32 factors never copies the stream to float32.
+accumulate in float32), so a bfloat16 base with float32 factors never copies the stream to float32; a few tokens
+without gradients go a shorter way, in float32.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from trimtab.interventions.activations import Activation, get_activation
 EPSILON = 1e-6
 """Added to the mean square before the root, as the norms of the model families do."""
 
-FEW_NUMBERS = 2**15
-"""A stream of up to this many numbers, without gradients, goes the short way (benchmarks/generation.py)."""
+FEW_TOKENS = 64
+"""Up to this many tokens without gradients go the short way."""
 
 
 class _LowRankUpdate(torch.autograd.Function):
@@ -165,10 +166,8 @@ def low_rank_update(
     Returns:
         A new tensor of h's shape and dtype; h itself is not changed.
     """
-    if not torch.is_grad_enabled() and h.numel() <= FEW_NUMBERS:
-        few = _update_few_tokens(h, down, up, bias, inner_bias, tokens, strength, activation, linear_rank, normalize)
-        if few is not None:
-            return few
+    if h.numel() <= FEW_TOKENS * h.shape[-1] and not torch.is_grad_enabled():
+        return _update_few_tokens(h, down, up, bias, inner_bias, tokens, strength, activation, linear_rank, normalize)
     rules = (strength, activation, linear_rank, normalize)
     with _without_autocast(h):
         flat, mask = h.reshape(-1, h.shape[-1]), None if tokens is None else tokens.reshape(-1, 1)
@@ -187,10 +186,8 @@ def _update_few_tokens(
     activation: str | None,
     linear_rank: int,
     normalize: bool,
-) -> Tensor | None:
+) -> Tensor:
     """The forward formula in float32, without what a backward pass needs: for decoding, one token at a time.
-
-    None under autocast, which shows in the first product: to ask before would cost as much as that.
 
     A few tokens of the stream are smaller than the factors, so it is the tokens that are converted. Between the large
     products of a model, which fill its caches, each call costs more than its arithmetic, a view and a conversion to
@@ -204,7 +201,11 @@ def _update_few_tokens(
     x = h.to(wide)
     a = linear(x, down, None if normalize else inner_bias)
     if a.dtype is not wide:
-        return None
+        # Autocast. To ask before takes the name of the device, which between large products costs as much as this one.
+        with _without_autocast(h):
+            return _update_few_tokens(
+                h, down, up, bias, inner_bias, tokens, strength, activation, linear_rank, normalize
+            )
     if normalize:
         a = a * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
         if inner_bias is not None:

@@ -5,7 +5,7 @@ file of another version is refused instead of read wrongly.
 """
 
 from trimtab.results.accuracy import Accuracy
-from trimtab.results.environment import COMMAND_VARIABLE, Environment, user_command
+from trimtab.results.environment import COMMAND_VARIABLE, Environment, user_command, without_absolute_path
 from trimtab.results.record import SCHEMA_VERSION, Record
 from trimtab.results.run_results import EvaluationResult, TrainingResult
 from trimtab.results.sweep_records import CellRecord, FailedRun, RunRecord
@@ -22,4 +22,5 @@ __all__ = [
     "RunRecord",
     "TrainingResult",
     "user_command",
+    "without_absolute_path",
 ]

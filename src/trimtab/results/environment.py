@@ -52,11 +52,11 @@ class Environment:
 
 def user_command() -> str:
     """What the user typed: the line of this process, or of the one that has it work for itself (COMMAND_VARIABLE)."""
-    own = shlex.join([Path(sys.argv[0]).name, *map(_without_absolute_path, sys.argv[1:])])
+    own = shlex.join([Path(sys.argv[0]).name, *map(without_absolute_path, sys.argv[1:])])
     return os.environ.get(COMMAND_VARIABLE) or own
 
 
-def _without_absolute_path(argument: str) -> str:
+def without_absolute_path(argument: str) -> str:
     """`argument`, or --option=argument, with a path that is absolute made relative."""
     option, equals, value = argument.rpartition("=")
     return f"{option}{equals}{os.path.relpath(value)}" if os.path.isabs(value) else argument

@@ -41,6 +41,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         self.steering_interventions = nn.ModuleDict()
         self.side = side
         self.context = context
+        # By the names of the interventions: an adapter that steers elsewhere only is in none of these.
         self.strengths: dict[str, float] = {}
         self.policies: dict[str, PositionPolicy] = {}
         self.multipliers: dict[str, float] = {}
@@ -97,6 +98,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         self.steering_interventions[adapter_name] = intervention.train(self.host.training)
         self.strengths[adapter_name] = float(config.strength)
         self.policies[adapter_name] = config.policy
+        self.context.listens = self.context.listens or not config.policy.everything
         self.multipliers[adapter_name] = multiplier
         self.bias_owners[adapter_name] = bias_owner
         self._move_adapter_to_device_of_base_layer(adapter_name)
@@ -114,17 +116,16 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
             return h
         if self.context.adapter_rows is not None:
             return self._steer_rows(h)
-        names = self._that_steer(self.active_adapters)
+        names, steered = self._steering(self.active_adapters), h
         if len(names) == 1:
             return self._steer(names[0], h)
         # Every shift reads the unsteered h, so adapters add up in any order.
-        steered = h
         for name in names:
             steered = steered + (self._steer(name, h) - h)
         return steered
 
-    def _that_steer(self, names: list[str]) -> list[str]:
-        """Those that have a strength here, as one that steers elsewhere does not, and are not merged."""
+    def _steering(self, names: list[str]) -> list[str]:
+        """Those that shift something here: in this layer, not at strength 0, not merged."""
         return [name for name in names if self.strengths.get(name) and name not in self.merged_adapters]
 
     def _steer_rows(self, h: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         Split and put together again, whose gradients are each other: those of slices would each be as large as h.
         """
         groups = self.context.row_groups(h)
-        steered = self._that_steer([name for name, _ in groups])
+        steered = set(self._steering([name for name, _ in groups]))
         if not steered:
             return h
         parts, start = [], 0
@@ -146,11 +147,11 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         return torch.cat(parts)
 
     def _steer(self, name: str, h: Tensor) -> Tensor:
-        policy = self.policies[name]
+        policy = self.policies[name]  # `selected` knows `everything` too; not to ask it saves a call
         return self._steer_tokens(name, h, None if policy.everything else self.context.selected(policy, h))
 
     def _steer_tokens(self, name: str, h: Tensor, tokens: Tensor | None) -> Tensor:
-        # As `self.intervention(name)`, without three calls that cost as much as a product of one token (benchmarks/).
+        # `self.intervention(name)`, without three calls that add up when a single token is decoded.
         intervention: Any = self._modules[INTERVENTIONS]._modules[name]  # type: ignore[union-attr]
         strength, multiplier = self.strengths[name], self.multipliers[name]
         if multiplier == 1.0:

@@ -25,7 +25,13 @@ class TokenContext:
     """The tokens of the forward pass that is running."""
 
     def __init__(self) -> None:
-        """Nothing is running yet."""
+        """Nothing is running yet.
+
+        Attributes:
+            adapter_rows: the adapter of each row, for a call with `adapter_names=`.
+            listens: whether any adapter steers some tokens only: else no forward pass has to be read.
+        """
+        self.listens = False
         self.adapter_rows: tuple[str, ...] | None = None
         self._handles: list[Any] = []
         self._model: nn.Module | None = None
@@ -112,15 +118,21 @@ class TokenContext:
             self._end = outer
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.listens:
+            return
         self._model_runs = True
         self._end = replace(self._end, labels=_arguments(model, args, kwargs).get("labels"))
 
     def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not self.listens:
+            return
         self._model_runs = False
         self._end = replace(self._end, labels=None)
         self._running = None
 
     def _before_backbone(self, backbone: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.listens:
+            return
         gradients = torch.is_grad_enabled()
         arguments = _arguments(backbone, args, kwargs)
         try:
