@@ -80,7 +80,7 @@ def figure(found: dict[str, ShiftOverlap]) -> str:
             _cosines(cosines, found[name], label, index)
             norms.plot(found[name].written_norm, color=SERIES[index], marker="os"[index], markersize=4, label=label)
         norms.plot(found["joint-orth"].free_norm, color=SERIES[1], linestyle=":", label="orthogonal, before projection")
-        cosines.set_ylabel("cosine, median and quartiles of the prompts")
+        cosines.set_ylabel("cosine (median, quartiles)")
         norms.set_ylabel("largest singular value of W_up")
         for axes in (cosines, norms):
             axes.set_xlabel("decoder layer")
