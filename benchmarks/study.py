@@ -56,6 +56,7 @@ QUESTIONS = {
         "block start in W_up",
         "block + bias",
         "block + bias cosine",
+        "block + bias rates",
         "block normalized + bias",
         "block normalized + bias cosine",
         "block normalized + bias gradient",
