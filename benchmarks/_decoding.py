@@ -18,10 +18,8 @@ class Decoding:
     """A model's greedy text after a prompt, one token at a time, with the cache that `generate` makes.
 
     `generate` itself can't stop between two tokens; threads that wait for each other can, but each would compute with
-    a pool of OpenMP threads of its own, and eight rows came out 20 % slower or faster by chance.
-
-    Without what `generate` does besides (its own handling of masks and of stopping), which is the same for every model:
-    a model's own part of the time is larger here.
+    a pool of OpenMP threads of its own. What `generate` does besides (masks, when to stop) is left out: it is the same
+    for every model and would make their times more alike.
 
     Args:
         model: with adapters or without. Of a PeftModel the wrapped model is called, as `generate` calls it.

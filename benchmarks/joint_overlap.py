@@ -56,9 +56,12 @@ def main() -> None:
     (options.docs / "assets").mkdir(parents=True, exist_ok=True)
     write_text(options.docs / "assets" / "joint-overlap.svg", figure(found))
     for name, one in found.items():
+        of_prompts = one.cosine.nanmedian(0).values
+        error = of_prompts.std() / len(of_prompts) ** 0.5
         median, largest = one.cosine.nanmedian(), one.cosine.abs().nan_to_num().max()
-        low, high = one.written_norm.min(), one.written_norm.max()
-        print(f"{name}: median cosine {median:.3f}, largest {largest:.3f}; norm of W_up {low:.3f} to {high:.3f}")
+        written, free = one.written_norm.median(), one.free_norm.median()
+        print(f"{name}: cosine {median:.3f} ± {error:.4f} (median, error over prompts), at most {largest:.3f}")
+        print(f"{name}: norm of W_up, median of the layers {written:.3f}, before projection {free:.3f}")
 
 
 def _measure(name: str, options: argparse.Namespace) -> ShiftOverlap:

@@ -43,7 +43,7 @@ def _provenance(record: dict[str, Any]) -> str:
     return (
         f"Measured on {where['processor']}, {where['threads']} of {where['cores']} cores, load average "
         f"{where['load_average']:.1f} at the start, with {packages}:\n\n"
-        f"```bash\npython {environment['command']}\n```\n"
+        f"```bash\npython benchmarks/{environment['command']}\n```\n"
     )
 
 

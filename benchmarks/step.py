@@ -1,6 +1,6 @@
 """Time and memory of a training step, side by side.
 
-    python benchmarks/step.py        # all contestants; about 12 minutes on two cores
+    python benchmarks/step.py        # all contestants; about 20 minutes on two cores
 
 Writes step.json and step.md into benchmarks/results, and docs/benchmarks.md. Every contestant runs in a fresh
 process, `--rounds` times in rotation, on the same batch of random tokens: once with the last 6 tokens of each

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
-from peft import get_peft_model
-from transformers import GenerationConfig
 
+from benchmark_scripts import BENCHMARKS, benchmark
 from tiny_directory import save_tiny_model
-from trimtab import SteeringConfig
 from trimtab.models import load_model
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 LAYERS, WIDTH, INNER, KEYS, RANK = 3, 32, 48, 16, 4  # of the tiny model, and of its adapters here
 PARAMETERS = {
     "floor": WIDTH,
@@ -37,15 +32,8 @@ PARAMETERS = {
 
 
 def _contestants() -> list[str]:
-    module = _module("_contestants")
+    module = benchmark("_contestants")
     return [*module.IN_THE_LOOP, *module.IN_A_TRAINER]
-
-
-def _module(name: str) -> ModuleType:
-    """A file of benchmarks/, which is no package: its scripts find each other as Python finds them."""
-    if str(BENCHMARKS) not in sys.path:
-        sys.path.append(str(BENCHMARKS))
-    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +48,8 @@ def measure(tiny: str) -> Callable[..., Any]:
 
     def measured(contestant: str, **changes: Any) -> Any:
         settings = {"dtype": "float32", "rows": 1, "tokens": 24, "supervised": 5, "rank": RANK, "steps": 2}
-        job = _module("_measure").Job(contestant, tiny, threads=torch.get_num_threads(), **{**settings, **changes})
-        return _module("_worker").measure(job)
+        job = benchmark("_measure").Job(contestant, tiny, threads=torch.get_num_threads(), **{**settings, **changes})
+        return benchmark("_worker").measure(job)
 
     return measured
 
@@ -71,12 +59,12 @@ def run(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Run a script's `main`, measuring in this process; gives its JSON and its section of the page."""
 
     def ran(name: str, *options: str) -> dict[str, Any]:
-        script = _module(name)
+        script = benchmark(name)
         common = ["--model", tiny, "--dtype", "float32", "--results", str(tmp_path), "--docs", str(tmp_path)]
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *common, *options])
         monkeypatch.setattr(script, "PYREFT_PYTHON", tmp_path / "absent", raising=False)
-        monkeypatch.setattr(script, "run_fresh", _module("_worker").measure, raising=False)
-        monkeypatch.setattr(script, "run_paired", _module("_paired_worker").measure, raising=False)
+        monkeypatch.setattr(script, "run_fresh", benchmark("_worker").measure, raising=False)
+        monkeypatch.setattr(script, "run_paired", benchmark("_paired_worker").measure, raising=False)
         script.main()
         text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
         assert text in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
@@ -100,8 +88,8 @@ def test_every_contestant_starts_from_the_loss_of_the_base(
     """All train on the same loss: before the first update it is the one that transformers computes itself."""
     measured = measure(contestant, supervised=supervised)
     base, _ = load_model(tiny, dtype="float32", device="cpu")
-    job = _module("_measure").Job(contestant, tiny, rows=1, tokens=24, supervised=supervised)
-    ids, labels = _module("_measure").random_batch(base.config.vocab_size, job)
+    job = benchmark("_measure").Job(contestant, tiny, rows=1, tokens=24, supervised=supervised)
+    ids, labels = benchmark("_measure").random_batch(base.config.vocab_size, job)
     assert (labels != -100).sum() == supervised
     assert measured.first_loss == pytest.approx(base(input_ids=ids, labels=labels).loss.item(), rel=1e-5)
     assert len(measured.seconds) == 2
@@ -117,16 +105,19 @@ def test_full_fine_tuning_trains_every_parameter(tiny: str, measure: Callable[..
 @pytest.mark.parametrize("contestant", ["post-block r=8", "PEFT LoRA r=8"])
 def test_the_last_layers_are_adapted(contestant: str, measure: Callable[..., Any]) -> None:
     """A job for two of three layers trains two thirds of the parameters, in the last two layers."""
-    assert _module("_measure").Job(contestant, "", layers=2).adapted(LAYERS) == [1, 2]
+    assert benchmark("_measure").Job(contestant, "", layers=2).adapted(LAYERS) == [1, 2]
     assert measure(contestant, layers=2).trainable * LAYERS == PARAMETERS[contestant] * 2
 
 
 def test_the_floor_pays_for_every_layer(tiny: str) -> None:
     """The gradient of the floor's vector comes from behind all layers, and no weight has one."""
     model, _ = load_model(tiny, dtype="float32", device="cpu")
-    contestants, job = _module("_contestants"), _module("_measure").Job("floor", tiny, rows=1, tokens=8)
+    contestants, job = (
+        benchmark("_contestants"),
+        benchmark("_measure").Job("floor", tiny, rows=1, tokens=8),
+    )
     floor = contestants.IN_THE_LOOP["floor"].attach(model, job)
-    contestants.labelled_loss(floor)(*_module("_measure").random_batch(model.config.vocab_size, job)).backward()
+    contestants.labelled_loss(floor)(*benchmark("_measure").random_batch(model.config.vocab_size, job)).backward()
     with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert with_gradient == {"floor.vector"}
     assert model.floor.vector.grad.abs().min() > 0
@@ -137,7 +128,7 @@ def test_peak_memory_counts_from_where_it_starts() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("no /proc/self/clear_refs")
     torch.ones(64, 2**20)  # 256 MiB, gone at once
-    memory = _module("_measure").PeakMemory()
+    memory = benchmark("_measure").PeakMemory()
     before = memory.mib
     torch.ones(16, 2**20)  # 64 MiB
     assert before < 8
@@ -146,14 +137,14 @@ def test_peak_memory_counts_from_where_it_starts() -> None:
 
 def test_rounds_alternate_in_direction() -> None:
     """A drift of the machine falls on all alike."""
-    assert list(_module("_harness").in_rotation("abc", 3)) == list("abc" + "cba" + "abc")
+    assert list(benchmark("_harness").in_rotation("abc", 3)) == list("abc" + "cba" + "abc")
 
 
 def test_a_summary_is_the_median_over_all_steps() -> None:
     """One slow step, or round, does not move it."""
-    measured = _module("_measure").Measured
+    measured = benchmark("_measure").Measured
     runs = [measured([1.0, 2.0, 90.0], 10.0, 7, 0.5), measured([3.0, 2.0, 2.5], 30.0, 7, 0.5)]
-    summary = _module("_harness").Summary.of(runs)
+    summary = benchmark("_harness").Summary.of(runs)
     assert (summary.seconds, summary.rounds, summary.peak_mib) == (2.25, [2.0, 2.5], 20.0)
 
 
@@ -162,14 +153,14 @@ def test_a_summary_is_the_median_over_all_steps() -> None:
 )
 def test_a_missed_target_is_said_to_be_missed(sign: str, ratio: float, met: bool) -> None:
     """In both directions."""
-    *_, verdict = _module("_harness").Target("a / b", sign, 1.1).row(ratio)
+    *_, verdict = benchmark("_harness").Target("a / b", sign, 1.1).row(ratio)
     assert verdict == ("met" if met else "**missed**")
 
 
 def test_a_fresh_process_measures_the_same(tiny: str, measure: Callable[..., Any]) -> None:
     """The worker, started as a process, trains what it trains here."""
-    job = _module("_measure").Job("1-vec", tiny, "float32", rows=1, tokens=24, supervised=5, rank=RANK, steps=2)
-    fresh, here = _module("_harness").run_fresh(job), measure("1-vec")
+    job = benchmark("_measure").Job("1-vec", tiny, "float32", rows=1, tokens=24, supervised=5, rank=RANK, steps=2)
+    fresh, here = benchmark("_harness").run_fresh(job), measure("1-vec")
     assert (fresh.first_loss, fresh.trainable, len(fresh.seconds)) == (here.first_loss, here.trainable, 2)
     assert fresh.peak_mib > 0
 
@@ -177,12 +168,12 @@ def test_a_fresh_process_measures_the_same(tiny: str, measure: Callable[..., Any
 def test_a_failing_process_is_named() -> None:
     """The error says which contestant failed."""
     with pytest.raises(RuntimeError, match="'floor' failed"):
-        _module("_harness").run_fresh(_module("_measure").Job("floor", "nowhere"), python="/bin/false")
+        benchmark("_harness").run_fresh(benchmark("_measure").Job("floor", "nowhere"), python="/bin/false")
 
 
 def test_step(run: Callable[..., Any]) -> None:
     """Contestants are in the tables where they belong; the ratios are those of the JSON's numbers."""
-    script = _module("step")
+    script = benchmark("step")
     assert set(_contestants()) | {script.PYREFT} == set(script.CONTESTANTS)
     compared = dict.fromkeys(name for _, *names, _ in script.TARGETS for name in names)
     record = run(
@@ -259,57 +250,6 @@ def test_shared_prefixes(run: Callable[..., Any]) -> None:
         assert rows[what][3] == f"{statistics.median(ratios):.2f}"
 
 
-def test_decoding_is_generation(tiny: str) -> None:
-    """Each model's text is what `generate` writes, with an adapter and without."""
-    base, _ = load_model(tiny, dtype="float32", device="cpu")
-    other, _ = load_model(tiny, dtype="float32", device="cpu")
-    adapted = get_peft_model(other, SteeringConfig(r=RANK, task_type="CAUSAL_LM", init_weights=False)).eval()
-    prompt = torch.randint(10, base.config.vocab_size, (2, 5))
-    exactly = GenerationConfig(max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
-    texts = []
-    for model in (base, adapted):
-        one = _module("_decoding").Decoding(model, prompt)
-        for _ in range(6):
-            one.step()
-        whole = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=exactly)
-        texts.append(torch.cat(one.tokens, dim=1))
-        assert torch.equal(whole[:, 5:], texts[-1])
-    assert not torch.equal(*texts)
-
-
-def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token each, none of them twice in a row; the pass over the prompt is not among the seconds."""
-    decoding = _module("_decoding")
-    order: list[str] = []
-
-    class Step:
-        def __init__(self, model: str, prompt: Any) -> None:
-            self.model, self.seconds = model, []
-
-        def step(self) -> None:
-            order.append(self.model)
-            self.seconds.append(float(len(order)))
-
-    monkeypatch.setattr(decoding, "Decoding", Step)
-    seconds = decoding.in_turns({"a": "A", "b": "B", "c": "C"}, None, 3)
-    assert order == [*"ABC", *"BCA", *"CAB"]
-    assert seconds == {"a": [6.0, 8.0], "b": [4.0, 9.0], "c": [5.0, 7.0]}
-
-
-def test_calls_are_timed_and_left_as_they_were() -> None:
-    """Every call of every module, and no longer than for the block."""
-    modules = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
-    x = torch.ones(1, 2)
-    expected = modules[1](modules[0](x))
-    with _module("_decoding").timed(modules) as seconds:
-        assert torch.equal(modules[1](modules[0](x)), expected)
-        modules[0](x)
-    modules[0](x)
-    assert len(seconds) == 3
-    assert min(seconds) > 0
-    assert all("forward" not in vars(module) for module in modules)
-
-
 def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an environment would be taken for a whole one by the next run."""
     environment = tmp_path / "environment"
@@ -321,13 +261,13 @@ def test_an_unfinished_environment_is_removed(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(subprocess.CalledProcessError):
-        _module("pyreft_environment").make(environment)
+        benchmark("pyreft_environment").make(environment)
     assert not environment.exists()
 
 
 def test_the_page_is_of_the_committed_results() -> None:
     """docs/benchmarks.md is what the results give."""
-    report, results = _module("report"), BENCHMARKS / "results"
+    report, results = benchmark("report"), BENCHMARKS / "results"
     if not any((results / f"{name}.md").exists() for name in report.NAMES):
         pytest.skip("there are no results yet")
     page = BENCHMARKS.parent / "docs" / "benchmarks.md"

@@ -119,9 +119,8 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         names, steered = self._steering(self.active_adapters), h
         if len(names) == 1:
             return self._steer(names[0], h)
-        # Every shift reads the unsteered h, so adapters add up in any order.
         for name in names:
-            steered = steered + (self._steer(name, h) - h)
+            steered = steered + (self._steer(name, h) - h)  # of the unsteered h: they add up in any order
         return steered
 
     def _steering(self, names: list[str]) -> list[str]:

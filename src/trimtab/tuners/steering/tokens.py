@@ -22,15 +22,15 @@ from trimtab.tuners.steering.forward_pass import ForwardPass, PromptEnd, read_fo
 
 
 class TokenContext:
-    """The tokens of the forward pass that is running."""
+    """The tokens of the forward pass that is running.
+
+    Attributes:
+        adapter_rows: the adapter of each row, for a call with `adapter_names=`.
+        listens: whether any adapter steers some tokens only: else no forward pass has to be read.
+    """
 
     def __init__(self) -> None:
-        """Nothing is running yet.
-
-        Attributes:
-            adapter_rows: the adapter of each row, for a call with `adapter_names=`.
-            listens: whether any adapter steers some tokens only: else no forward pass has to be read.
-        """
+        """Nothing is running yet."""
         self.listens = False
         self.adapter_rows: tuple[str, ...] | None = None
         self._handles: list[Any] = []
