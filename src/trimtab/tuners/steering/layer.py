@@ -116,16 +116,16 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
             return h
         if self.context.adapter_rows is not None:
             return self._steer_rows(h)
-        names, steered = self._steering(self.active_adapters), h
-        if len(names) == 1:
-            return self._steer(names[0], h)
-        for name in names:
-            steered = steered + (self._steer(name, h) - h)  # of the unsteered h: they add up in any order
-        return steered
-
-    def _steering(self, names: list[str]) -> list[str]:
-        """Those that shift something here: in this layer, not at strength 0, not merged."""
-        return [name for name in names if self.strengths.get(name) and name not in self.merged_adapters]
+        # No helper between here and the arithmetic: when a single token is decoded, their calls add up.
+        steered = None
+        for name in self.active_adapters:
+            if not self.strengths.get(name) or name in self.merged_adapters:
+                continue
+            policy = self.policies[name]  # `selected` knows `everything` too; not to ask it saves a call
+            tokens = None if policy.everything else self.context.selected(policy, h)
+            shifted = self._steer(name, h, tokens)
+            steered = shifted if steered is None else steered + (shifted - h)  # of the unsteered h, in any order
+        return h if steered is None else steered
 
     def _steer_rows(self, h: Tensor) -> Tensor:
         """Each group of rows by its own adapter.
@@ -133,23 +133,19 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
         Split and put together again, whose gradients are each other: those of slices would each be as large as h.
         """
         groups = self.context.row_groups(h)
-        steered = set(self._steering([name for name, _ in groups]))
+        steered = {name for name, _ in groups if self.strengths.get(name) and name not in self.merged_adapters}
         if not steered:
             return h
         parts, start = [], 0
         for (name, rows), part in zip(groups, h.split([rows for _, rows in groups]), strict=True):
             if name in steered:
                 tokens = self.context.selected(self.policies[name], h)
-                part = self._steer_tokens(name, part, None if tokens is None else tokens[start : start + rows])
+                part = self._steer(name, part, None if tokens is None else tokens[start : start + rows])
             parts.append(part)
             start += rows
         return torch.cat(parts)
 
-    def _steer(self, name: str, h: Tensor) -> Tensor:
-        policy = self.policies[name]  # `selected` knows `everything` too; not to ask it saves a call
-        return self._steer_tokens(name, h, None if policy.everything else self.context.selected(policy, h))
-
-    def _steer_tokens(self, name: str, h: Tensor, tokens: Tensor | None) -> Tensor:
+    def _steer(self, name: str, h: Tensor, tokens: Tensor | None) -> Tensor:
         # `self.intervention(name)`, without three calls that add up when a single token is decoded.
         intervention: Any = self._modules[INTERVENTIONS]._modules[name]  # type: ignore[union-attr]
         strength, multiplier = self.strengths[name], self.multipliers[name]
@@ -234,7 +230,7 @@ class SteeringLayer(nn.Module, BaseTunerLayer):
 
 def _steer_output(host: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     """The hook on a host's output: a tensor, or a tuple or list that begins with the hidden states."""
-    steering = cast(SteeringLayer, host.steering)
+    steering: Any = host.steering
     if isinstance(output, Tensor):
         return steering(output)
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
