@@ -20,61 +20,40 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from _distillation_book import Book
+from _distillation_models import Models
 from _distillation_report import figure, markdown
-from _distillation_variants import STUDENT, VARIANTS
-from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
-from transformers import TrainerCallback
+from _distillation_variants import VARIANTS
 
-from trimtab import SteeringConfig
-from trimtab.distillation import DistillationSettings, answered, distill, twin
 from trimtab.encoding import Encoded
-from trimtab.evaluation import evaluate
 from trimtab.figures import require_matplotlib, save_svg
 from trimtab.files import write_text
-from trimtab.methods import get_method
-from trimtab.models import EMBEDDED_MODEL, load_model, skeleton
-from trimtab.tasks import Task, get_task
-from trimtab.training import RunDirectory, TrainingSettings, load_run, train
-from trimtab.tuners.steering.files import WEIGHTS
+from trimtab.models import EMBEDDED_MODEL
+from trimtab.tasks import get_task
 
 HERE = Path(__file__).parent
 
 
-class StartAt(TrainerCallback):
-    """A training run that begins at a saved adapter."""
-
-    def __init__(self, adapter: Path) -> None:
-        self._adapter = adapter
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Put the numbers in, unless the run goes on from a checkpoint."""
-        if state.global_step == 0:
-            set_peft_model_state_dict(kwargs["model"], load_file(self._adapter / WEIGHTS))
-
-
 class Bench:
-    """One task: its teacher, its texts, and what is measured with them."""
+    """One task: its models, its texts, and what is measured with them."""
 
     def __init__(self, name: str, options: argparse.Namespace, book: Book) -> None:
         self.name, self.options, self.book = name, options, book
-        self.task: Task = get_task(name, **options.task_options.get(name, {}))
+        task = get_task(name, **options.task_options.get(name, {}))
         self.folder = options.runs / name
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.models = Models(task, self.folder, options)
 
     def run(self) -> None:
         """Everything, in an order in which the next step has what it needs."""
         texts = self._texts()
-        self._cell("base", lambda: self._score(*self._base(), "test"))
-        self._cell("tuned", lambda: self._score(*self._teacher(), "test"))
+        self._cell("base", lambda: self.models.score(*self.models.base(), "test"))
+        self._cell("tuned", lambda: self.models.score(*self.models.teacher(), "test"))
         if self.options.compare_on == self.name:
             for label, variant in VARIANTS.items():
                 self._cell(f"variant {label}", lambda label=label, v=variant: self._variant(label, v, texts))
@@ -96,73 +75,16 @@ class Bench:
     def _cell(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return self.book.cell(self.name, name, measure)
 
-    def _base(self) -> tuple[Any, Any]:
-        return load_model(self.options.model, dtype="float32")
-
-    def _teacher(self) -> tuple[Any, Any]:
-        run = RunDirectory(self.folder / "teacher")
-        if not run.finished:
-            method = get_method("lora", learning_rate=1e-3, schedule="cosine", warmup_ratio=0.05)
-            settings = TrainingSettings(examples=self.options.teacher_examples, batch_size=4)
-            train(self.options.model, method, self.task, run.path, settings=settings)
-        return load_run(run.path, dtype="float32")
-
-    def _pair(self) -> tuple[Any, Any, Any]:
-        """A base, the teacher on a twin of it, the tokenizer."""
-        self._teacher()
-        base, tokenizer = self._base()
-        tuned = PeftModel.from_pretrained(twin(base), str(RunDirectory(self.folder / "teacher").weights)).eval()
-        return base, tuned, tokenizer
-
     def _texts(self) -> list[Encoded]:
         """The teacher's answers to the prompts of training examples."""
-
-        def measure() -> dict[str, Any]:
-            tuned, tokenizer = self._teacher()
-            examples = self.task.load("train", limit=self.options.prompts)
-            started = time.perf_counter()
-            texts = answered(tuned, tokenizer, examples, self.options.answer_tokens or self.task.max_new_tokens)
-            seconds = time.perf_counter() - started
-            return {"seconds": seconds, "texts": [[each.prompt, each.completion] for each in texts]}
-
-        return [Encoded(prompt, answer) for prompt, answer in self._cell("texts", measure)["texts"]]
-
-    def _score(self, model: Any, tokenizer: Any, split: Any) -> dict[str, Any]:
-        limit = self.options.test if split == "test" else self.options.validation
-        accuracy = evaluate(model, tokenizer, self.task, split=split, limit=limit, progress=False).accuracy
-        return {"correct": accuracy.correct, "n": accuracy.n}
-
-    def _distilled(
-        self, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded], rank: int, out: Path, split: Any
-    ) -> dict[str, Any]:
-        """Distil, save, score."""
-        base, tuned, tokenizer = self._pair()
-        changes = self._changes(rank, student)
-        config = SteeringConfig(r=rank, **changes) if rank else SteeringConfig(intervention="vector", **changes)
-        adapted, result = distill(base, tuned, texts, config, DistillationSettings(**fit))
-        adapted.save_pretrained(str(out))
-        return {
-            **self._score(adapted, tokenizer, split),
-            "parameters": result.parameters,
-            "seconds": result.seconds,
-            "kl_before": result.before,
-            "kl": result.after,
-            "layers": result.layers,
-            "refined": result.refined,
-        }
-
-    def _changes(self, rank: int, student: dict[str, Any]) -> dict[str, Any]:
-        """The options of an adapter; a vector (rank 0) has neither bias nor anything that it reads."""
-        changes = {**STUDENT, **student}
-        if changes.get("layers") == "later":
-            count = skeleton(self.options.model).config.get_text_config().num_hidden_layers
-            changes["layers"] = list(range(count // 2, count))
-        return changes if rank else {name: changes[name] for name in ("layers", "positions") if name in changes}
+        return [Encoded(prompt, answer) for prompt, answer in self._cell("texts", self.models.answers)["texts"]]
 
     def _variant(
         self, label: str, variant: tuple[dict[str, Any], dict[str, Any]], texts: list[Encoded]
     ) -> dict[str, Any]:
-        found = self._distilled(*variant, texts, 8, self.folder / "variants" / label.replace(" ", "-"), "validation")
+        found = self.models.distilled(
+            *variant, texts, 8, self.folder / "variants" / label.replace(" ", "-"), "validation"
+        )
         return {**found, "kl_validation": found["kl"]}
 
     def _rate(self, start: str, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded]) -> float:
@@ -175,7 +97,7 @@ class Bench:
             out = self.folder / f"rate-{start}-{rate:g}"
             cell = self._cell(
                 f"rate {start} {rate:g}",
-                lambda rate=rate, out=out: self._trained(
+                lambda rate=rate, out=out: self.models.trained(
                     rank, rate, self.options.tune, out, begin, student, "validation"
                 ),
             )
@@ -185,7 +107,9 @@ class Bench:
     def _of_rank(self, rank: int, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded]) -> dict[str, Any]:
         """The distilled adapter of a rank, scored on test; rank 0 is the vector."""
         out = self.folder / f"rank-{rank}"
-        return self._cell(f"{_named(rank)} distilled", lambda: self._distilled(fit, student, texts, rank, out, "test"))
+        return self._cell(
+            f"{_named(rank)} distilled", lambda: self.models.distilled(fit, student, texts, rank, out, "test")
+        )
 
     def _rank(
         self,
@@ -201,43 +125,24 @@ class Bench:
         tune = self.options.tune
         trained = self._cell(
             f"{name} distilled, trained",
-            lambda: self._trained(
+            lambda: self.models.trained(
                 rank, rates["distilled"], tune, self.folder / f"tuned-{rank}", adapter, student, "test"
             ),
         )
         self._cell(
             f"{name} scratch, as many examples",
-            lambda: self._trained(rank, rates["scratch"], tune, self.folder / f"short-{rank}", None, student, "test"),
+            lambda: self.models.trained(
+                rank, rates["scratch"], tune, self.folder / f"short-{rank}", None, student, "test"
+            ),
         )
         spent = found["seconds"] + self._cell("texts", dict)["seconds"] + trained["seconds"]
         examples = max(tune, round(tune * spent / trained["seconds"]))
         self._cell(
             f"{name} scratch, as long",
-            lambda: self._trained(
+            lambda: self.models.trained(
                 rank, rates["scratch"], examples, self.folder / f"long-{rank}", None, student, "test"
             ),
         )
-
-    def _trained(
-        self,
-        rank: int,
-        rate: float,
-        examples: int,
-        out: Path,
-        begin: Path | None,
-        student: dict[str, Any],
-        split: Any,
-    ) -> dict[str, Any]:
-        changes = self._changes(rank, student)
-        named = get_method("post-block-normalized", r=rank, **changes) if rank else get_method("1-vec", **changes)
-        method = replace(named, learning_rate=rate, schedule="cosine", warmup_ratio=0.05)
-        run = RunDirectory(out)
-        if not run.finished:
-            settings = TrainingSettings(examples=examples, batch_size=4)
-            callbacks = [] if begin is None else [StartAt(begin)]
-            train(self.options.model, method, self.task, out, settings=settings, callbacks=callbacks)
-        scored = self._score(*load_run(out, dtype="float32"), split)
-        return {**scored, "rate": rate, "examples": examples, "seconds": run.result().seconds}
 
 
 def _named(rank: int) -> str:

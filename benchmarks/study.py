@@ -3,9 +3,10 @@
     trimtab sweep recipes/smol-study.yaml --together 6    # about four hours on one core; resumes
     python benchmarks/study.py                            # table and figure, from runs/smol-study; seconds
 
-Writes study.jsonl (a line for each cell) and study.md into benchmarks/results, and docs/assets/study.svg. Every cell
-stands at the best of its rates; all answered the same validation examples, so that a difference is the mean over these
-examples, and its standard error that of the mean. It does not contain what other seeds would change.
+Writes study.jsonl (a line for each cell) into benchmarks/results, the tables of docs/study.md, and
+docs/assets/study.svg. Every cell stands at the best of its rates; all answered the same validation examples, so that a
+difference is the mean over these examples, and its standard error that of the mean. It does not contain what other
+seeds would change. Cells that are not finished are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from _harness import table
+from _measured_parts import fill
 from _sweep_options import sweep_options
 
 from trimtab.figures import MUTED, figure, save_svg, series
@@ -91,13 +93,12 @@ def main() -> None:
     found = {cell.method: answered(cell, runs, options.sweep) for cell in load_cells(options.sweep) if done(cell)}
     if REFERENCE not in found:
         raise SystemExit(f"The cell {REFERENCE!r} is not finished in {options.sweep}: run the sweep first.")
-    text = markdown(found)
-    lines = (json.dumps(line(one, found[REFERENCE]), ensure_ascii=False) for one in found.values())
+    lines = [line(one, found[REFERENCE]) for one in found.values()]
     options.results.mkdir(parents=True, exist_ok=True)
-    write_text(options.results / "study.jsonl", "\n".join(lines) + "\n")
-    write_text(options.results / "study.md", text)
+    write_text(options.results / "study.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    fill(options.docs / "study.md", "study", tables(lines))
     draw(found, options.docs / "assets" / "study.svg")
-    print(text)
+    print(*(f"{question}\n{text}" for question, text in tables(lines).items()), sep="\n")
 
 
 def done(cell: CellRecord) -> bool:
@@ -124,29 +125,25 @@ def line(one: Answered, reference: Answered) -> dict[str, Any]:
     return {**{key: cell[key] for key in kept}, **also, "minus_block": difference, "minus_block_error": error}
 
 
-def markdown(found: dict[str, Answered]) -> str:
-    """A table for each question."""
-    parts = []
-    for question, names in QUESTIONS.items():
-        present = [found[name] for name in names if name in found]
-        head = ["cell", "parameters", "by rate, %", "best, %", "seeds", f"minus {REFERENCE}"]
-        parts.append(f"### {question}\n\n{table(head, (cells(one, found[REFERENCE]) for one in present))}")
-    return "\n".join(parts)
+def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A table for each question that has finished cells."""
+    found = {each["method"]: each for each in lines}
+    head = ["cell", "parameters", "by rate, %", "best, %", "seeds", f"minus {REFERENCE}"]
+    made = {question: [cells(found[name]) for name in names if name in found] for question, names in QUESTIONS.items()}
+    return {question: table(head, rows) for question, rows in made.items() if rows}
 
 
-def cells(one: Answered, reference: Answered) -> Sequence[str]:
+def cells(one: dict[str, Any]) -> Sequence[str]:
     """A row: accuracy by rate, at the best one, of each seed there, and the difference to the reference."""
-    cell = one.cell
-    by_rate = [f"{100 * correct / n:.1f} ({rate:g})" for rate, correct, n in cell.validation]
-    by_rate += [f"diverged ({rate:g})" for rate in cell.diverged]
-    difference, error = one.difference(reference)
+    by_rate = [f"{100 * correct / n:.1f} ({rate:g})" for rate, correct, n in one["validation"]]
+    by_rate += [f"diverged ({rate:g})" for rate in one["diverged"]]
     return (
-        cell.method,
-        f"{cell.trainable_parameters:,}",
+        one["method"],
+        f"{one['trainable_parameters']:,}",
         ", ".join(by_rate),
-        f"**{100 * (cell.accuracy or 0):.1f}**",
-        ", ".join(f"{100 * accuracy:.1f}" for accuracy in cell.accuracies),
-        "" if one is reference else f"{100 * difference:+.1f} ± {100 * error:.1f}",
+        f"**{100 * one['accuracy']:.1f}**",
+        ", ".join(f"{100 * accuracy:.1f}" for accuracy in one["accuracies"]),
+        "" if one["method"] == REFERENCE else f"{100 * one['minus_block']:+.1f} ± {100 * one['minus_block_error']:.1f}",
     )
 
 

@@ -78,6 +78,9 @@ def test_the_study_compares_answers_to_the_same_examples(
     study = importlib.import_module("study")
     monkeypatch.setattr(study, "REFERENCE", "rank 1")
     monkeypatch.setattr(study, "QUESTIONS", {"What": ("rank 1", "silu, rank 2")})
+    page = tmp_path / "docs" / "study.md"
+    page.parent.mkdir()
+    page.write_text("Before.\n<!-- study: What -->\nold\n<!-- end of study: What -->\nAfter.\n")
     script("study")
     found = {line["method"]: line for line in map(json.loads, (tmp_path / "study.jsonl").read_text().splitlines())}
     right: dict[str, list[list[bool]]] = {"rank 1": [], "silu, rank 2": []}
@@ -88,7 +91,7 @@ def test_the_study_compares_answers_to_the_same_examples(
     each = np.mean(right["silu, rank 2"], axis=0) - np.mean(right["rank 1"], axis=0)
     assert found["silu, rank 2"]["minus_block"] == pytest.approx(each.mean())
     assert found["silu, rank 2"]["minus_block_error"] == pytest.approx(each.std(ddof=1) / np.sqrt(len(each)))
-    rows = [
-        line for line in (tmp_path / "study.md").read_text().splitlines() if line.startswith(("| rank 1", "| silu"))
-    ]
-    assert len(rows) == 2
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("Before.", "After.")
+    assert "old" not in lines
+    assert len([line for line in lines if line.startswith(("| rank 1", "| silu"))]) == 2

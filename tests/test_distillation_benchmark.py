@@ -37,9 +37,10 @@ def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.count("| rank 2 |") == page.count("| vector |") == 1
     assert (tmp_path / "docs" / "assets" / "distillation.svg").read_text(encoding="utf-8").count("listops-small") >= 2
 
-    monkeypatch.setattr(script, "distill", None)
-    monkeypatch.setattr(script, "train", None)
-    monkeypatch.setattr(script, "evaluate", None)
+    models = importlib.import_module("_distillation_models")
+    monkeypatch.setattr(models, "distill", None)
+    monkeypatch.setattr(models, "train", None)
+    monkeypatch.setattr(models, "evaluate", None)
     script.main()
     monkeypatch.setattr(sys, "argv", [*words, "--test", "4"])
     with pytest.raises(SystemExit, match="other settings"):
@@ -56,11 +57,11 @@ def test_a_short_run_begins_at_the_distilled_adapter(tmp_path: Path, monkeypatch
     from trimtab import SteeringConfig
 
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    script = importlib.import_module("distillation")
+    models = importlib.import_module("_distillation_models")
     saved, fresh = (get_peft_model(tiny_model("llama"), SteeringConfig(r=2)) for _ in range(2))
     draw_adapters(saved)
     saved.save_pretrained(tmp_path)
-    start = script.StartAt(tmp_path)
+    start = models.StartAt(tmp_path)
     start.on_train_begin(None, TrainerState(global_step=3), TrainerControl(), model=fresh)
     assert not steering_layers(fresh)[0].intervention("default").up.any()
     start.on_train_begin(None, TrainerState(global_step=0), TrainerControl(), model=fresh)

@@ -1,4 +1,4 @@
-"""What every registered intervention promises, with every option that it knows."""
+"""What every registered intervention promises, with every option that it knows; its start has tests of its own."""
 
 from __future__ import annotations
 
@@ -9,48 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from trimtab.interventions import Intervention, InterventionOptions, get_intervention, intervention_names
-from trimtab.interventions.activations import ACTIVATIONS
-from trimtab.interventions.base import Heads
-
-WIDTH = 16
-CHOICES: dict[str, list[Any]] = {
-    "activation": [None, *sorted(ACTIVATIONS)],
-    "bias": [False, True],
-    "normalize": [False, True],
-    "heads": [None, Heads(layer=2, count=4, selected=(1, 3), total=5)],
-}
-EXTREMES = [{"rank": 1}, {"rank": WIDTH}]
-
-
-def variants() -> list[Any]:
-    """Each intervention with each combination of the options that it reads, and with the extreme ranks."""
-    found = []
-    for name in intervention_names():
-        uses = get_intervention(name).uses
-        used = [field for field in CHOICES if field in uses]
-        options = [dict(zip(used, values, strict=True)) for values in product(*map(CHOICES.get, used))]
-        for chosen in options + [extreme for extreme in EXTREMES if extreme.keys() <= uses]:
-            text = "-".join(f"{field}={value}" for field, value in chosen.items())
-            found.append(pytest.param(name, chosen, id=f"{name}-{text}"))
-    return found
-
-
-def build(name: str, options: dict[str, Any], **more: Any) -> Intervention:
-    """An intervention for a stream of WIDTH numbers, in evaluation mode: gates are not drawn at random."""
-    return get_intervention(name)(WIDTH, InterventionOptions(**{"rank": 4, **options, **more})).eval()
-
-
-def stream(dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """(3 rows, 5 tokens, WIDTH)."""
-    return torch.randn(3, 5, WIDTH).to(dtype)
-
-
-TOKENS = torch.arange(15).view(3, 5) % 2 == 0
-each_variant = pytest.mark.parametrize(("name", "options"), variants())
-each_noop = pytest.mark.parametrize(
-    ("name", "options"), [each for each in variants() if get_intervention(each.values[0]).starts_as_noop]
-)
+from interventions.intervention_variants import TOKENS, WIDTH, build, each_variant, stream
+from trimtab.interventions import InterventionOptions, get_intervention, intervention_names
 
 
 def test_the_interventions_are_the_files_of_the_folder() -> None:
@@ -72,16 +32,6 @@ def test_what_an_intervention_uses_are_options() -> None:
     known = {field.name for field in fields(InterventionOptions)}
     for name in intervention_names():
         assert get_intervention(name).uses <= known
-
-
-@each_noop
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fresh_one_changes_nothing(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
-    """At its start the steered stream is the stream, bit for bit, at any strength and on any tokens."""
-    intervention, h = build(name, options), stream(dtype)
-    for strength, tokens, gradients in product((1.0, -7.5), (None, TOKENS), (True, False)):
-        with torch.set_grad_enabled(gradients):
-            assert torch.equal(intervention.steer(h, strength, tokens), h)
 
 
 @each_variant
@@ -106,14 +56,6 @@ def test_every_parameter_learns(name: str, options: dict[str, Any]) -> None:
         assert parameter.requires_grad, key
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
-
-
-@each_variant
-def test_a_fresh_one_can_leave_its_start(name: str, options: dict[str, Any]) -> None:
-    """At its start some parameter gets a gradient that is not zero, or training would never begin."""
-    intervention = build(name, options)
-    (intervention.steer(stream(), 1.0) ** 3).sum().backward()
-    assert any(parameter.grad.abs().sum() > 0 for parameter in intervention.parameters())
 
 
 @each_variant
@@ -170,37 +112,6 @@ def test_the_state_dict_is_all_there_is(name: str, options: dict[str, Any]) -> N
 
 
 @each_variant
-def test_resetting_goes_back_to_the_start(name: str, options: dict[str, Any]) -> None:
-    """reset_parameters makes a trained intervention what a fresh one is: the same, if drawn from the same seed."""
-    intervention, h = build(name, options), stream()
-    for parameter in intervention.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.manual_seed(1)
-    intervention.reset_parameters()
-    torch.manual_seed(1)
-    assert torch.equal(intervention.steer(h, 1.0), build(name, options).steer(h, 1.0))
-    assert torch.equal(intervention.steer(h, 1.0), h) == intervention.starts_as_noop
-
-
-@each_variant
-def test_the_start_in_half_precision(name: str, options: dict[str, Any]) -> None:
-    """An adapter in bfloat16, or made while that is the default dtype, has a start too, and finite gradients there."""
-    intervention = build(name, options).to(torch.bfloat16)
-    intervention.reset_parameters()
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        made = build(name, options)
-    finally:
-        torch.set_default_dtype(default)
-    for each in (intervention, made):
-        each.steer(stream(torch.bfloat16), 1.0, TOKENS).sum().backward()
-        for parameter in each.parameters():
-            assert parameter.dtype == torch.bfloat16
-            assert parameter.grad.isfinite().all()
-
-
-@each_variant
 def test_the_representation_says_what_it_is(name: str, options: dict[str, Any]) -> None:
     """repr names the width and each option that was chosen."""
     text = repr(build(name, options))
@@ -226,29 +137,3 @@ def test_a_rank_that_cannot_be(name: str, rank: int) -> None:
 def test_parameter_counts(name: str, options: dict[str, Any], count: int) -> None:
     """d for the vector, 2 d r for the low-rank map, d more with a bias."""
     assert sum(parameter.numel() for parameter in build(name, options).parameters()) == count
-
-
-def test_the_start_of_the_reading_side_is_kaimings() -> None:
-    """W_down is uniform in +- 1 / sqrt(d), times init_scale, whatever init_weights says."""
-    for init_weights, scale in product((True, False), (1.0, 1e-3)):
-        options = InterventionOptions(rank=64, init_weights=init_weights, init_scale=scale)
-        down = get_intervention("low_rank")(400, options).down.detach()
-        bound = scale / 400**0.5
-        assert down.abs().max() <= bound
-        # The standard deviation of a uniform distribution is its half-width / sqrt 3.
-        assert abs(down.std() / (bound / 3**0.5) - 1) < 0.02
-
-
-def test_the_factors_change_places_with_random_up() -> None:
-    """W_up is drawn as W_down would be, transposed; W_down is zero and alone gets a gradient first."""
-    torch.manual_seed(0)
-    expected = get_intervention("low_rank")(400, InterventionOptions(rank=64, init_scale=0.5)).down
-    torch.manual_seed(0)
-    turned = get_intervention("low_rank")(400, InterventionOptions(rank=64, init_scale=0.5, random_up=True))
-    assert torch.equal(turned.up, expected.T)
-    h = torch.randn(5, 400)
-    steered = turned.steer(h, 1.0)
-    assert torch.equal(steered, h)
-    steered.square().sum().backward()
-    assert turned.down.grad.abs().max() > 0
-    assert turned.up.grad.abs().max() == 0

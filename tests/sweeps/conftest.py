@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from sweeps.small_sweep import Ran
+from trimtab.sweeps import run_one, worker
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -17,3 +21,16 @@ def _imports_are_no_garbage() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny model and the small task."""
     return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """What was run, in order."""
+    order: Ran = []
+
+    def noted(run: Any, *others: Any) -> Any:
+        order.append((run.label, run.learning_rate, run.seed, run.split))
+        return run_one(run, *others)
+
+    monkeypatch.setattr(worker, "run_one", noted)
+    return order

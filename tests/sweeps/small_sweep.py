@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tiny_directory import save_tiny_model
 from trimtab.results import RunRecord
-from trimtab.sweeps import SweepRecipe
+from trimtab.sweeps import SweepRecipe, sweep
 
 METHODS: list[Any] = ["post-block", {"method": "post-block", "r": 1, "label": "rank 1"}]
 TRAINING = {"batch_size": 4, "epochs": 2, "dtype": "float32", "checkpoint_every": 1}
 OF_A_CLOCK = {"training_seconds", "evaluation_seconds", "peak_memory", "finished", "environment"}
 """What may differ between two sweeps of one recipe."""
+Ran = list[tuple[str, float, int, str]]
+"""Label, rate, seed and split of what was run, in order."""
 
 
 def save_small_task(folder: Path, count: int = 12) -> dict[str, Any]:
@@ -43,6 +47,13 @@ def small_recipe(folder: Path, **changes: Any) -> SweepRecipe:
         "training": TRAINING,
     }
     return SweepRecipe(**{**given, **changes})
+
+
+def quietly(recipe: Any, out: Path, **options: Any) -> str:
+    """Run a sweep without a probe; what it prints."""
+    console = Console(file=io.StringIO(), width=200)
+    sweep(recipe, out, console=console, **{"probe": False, **options})
+    return str(console.file.getvalue())
 
 
 def numbers(records: list[RunRecord]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,36 +9,13 @@ from typing import Any
 
 import pandas
 import pytest
-from rich.console import Console
 
-from sweeps.small_sweep import METHODS, TRAINING, numbers, small_recipe
+from sweeps.small_sweep import TRAINING, Ran, numbers, quietly, small_recipe
 from trimtab.evaluation import evaluate
 from trimtab.methods import get_method
-from trimtab.sweeps import SweepDirectory, UnfinishedSweepError, load_failures, load_results, run_one, sweep, worker
+from trimtab.sweeps import SweepDirectory, UnfinishedSweepError, load_failures, load_results, run_one, worker
 from trimtab.tasks import get_task
 from trimtab.training import TrainingSettings, load_run, train
-
-Ran = list[tuple[str, float, int, str]]
-
-
-def quietly(recipe: Any, out: Path, **options: Any) -> str:
-    """Run a sweep without a probe; what it prints."""
-    console = Console(file=io.StringIO(), width=200)
-    sweep(recipe, out, console=console, **{"probe": False, **options})
-    return str(console.file.getvalue())
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """What was run, in order."""
-    order: Ran = []
-
-    def noted(run: Any, *others: Any) -> Any:
-        order.append((run.label, run.learning_rate, run.seed, run.split))
-        return run_one(run, *others)
-
-    monkeypatch.setattr(worker, "run_one", noted)
-    return order
 
 
 @pytest.fixture
@@ -216,63 +192,9 @@ def test_full_fine_tuning_leaves_the_base_as_it_was(folder: Path, finished: Path
     assert {key: alone[key] for key in after} == after
 
 
-def test_at_stage_validation_the_test_split_is_never_read(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither scored nor loaded."""
-    asked: list[str] = []
-    load = type(get_task("x.jsonl")).load
-    monkeypatch.setattr(
-        "trimtab.tasks.base.Task.load",
-        lambda self, split, **given: (asked.append(split), load(self, split, **given))[1],
-    )
-    quietly(small_recipe(folder, stage="validation", methods=["post-block"]), tmp_path / "out", probe=True)
-    assert set(asked) == {"train", "validation"}
-    assert {each.split for each in load_results(tmp_path / "out")} == {"validation"}
-    assert len(load_results(tmp_path / "out")) == 3
-
-
-def test_the_plan_is_printed_and_nothing_written(folder: Path, tmp_path: Path) -> None:
-    """Runs, parameters, and a time from a probe."""
-    printed = quietly(small_recipe(folder), tmp_path / "out", plan_only=True, probe=True)
-    assert f"{2 * 8 * 32 * 3:,}" in printed
-    assert "0 of 8 runs done" in printed
-    assert "to go with 1 worker(s)" in printed
-    assert not (tmp_path / "out").exists()
-
-
-def test_something_else_in_the_directory_is_left_alone(folder: Path, tmp_path: Path) -> None:
-    """A folder that holds no sweep is refused before anything runs."""
-    (tmp_path / "thesis.txt").write_text("four years of work")
-    with pytest.raises(FileExistsError, match="something else"):
-        quietly(small_recipe(folder), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
 def test_a_sweep_that_was_killed_at_its_very_start_goes_on(folder: Path, tmp_path: Path) -> None:
     """All that is there is the marker, under the temporary name that it is written under."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".sweep.json.123").write_text('{"recipe"')
     quietly(small_recipe(folder, methods=["post-block"], seeds=[0]), tmp_path / "out")
     assert len(load_results(tmp_path / "out")) == 3
-
-
-def test_missing_data_is_said_before_anything_runs(folder: Path, tmp_path: Path, ran: Ran) -> None:
-    """The file is named; no directory is made."""
-    task = {"name": str(folder / "train.jsonl"), "options": {"validation": str(tmp_path / "gone.jsonl")}}
-    with pytest.raises(OSError, match=r"gone\.jsonl"):
-        quietly(small_recipe(folder, tasks=[task]), tmp_path / "out")
-    assert ran == []
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_task_without_test_examples_is_not_tested_on_what_it_trained_on(
-    folder: Path, tmp_path: Path, ran: Ran
-) -> None:
-    """A JSONL file without the option `test` is refused before anything runs, unless only validation is asked."""
-    task = {"name": str(folder / "train.jsonl"), "options": {"validation": 0.25, "max_new_tokens": 1}}
-    with pytest.raises(ValueError, match=r"train\.jsonl' has no test examples of its own"):
-        quietly(small_recipe(folder, tasks=[task]), tmp_path / "out")
-    assert ran == []
-    quietly(small_recipe(folder, tasks=[task], stage="validation", methods=METHODS[:1]), tmp_path / "out")
-    assert len(ran) == 3  # two rates, and the second seed at the better one

@@ -9,73 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from small_runs import SETTINGS, StopAfter, run, tensors
-from tiny_language import LastLetter, byte_tokenizer, tiny_model
-from trimtab.methods import Method, get_method
-from trimtab.training import Job, RunDirectory, TrainingSettings, train_together
+from tiny_language import LastLetter, tiny_model
+from training.runs_together import METHODS, assert_same_run, files, together
+from trimtab.methods import get_method
+from trimtab.training import RunDirectory
 from trimtab.training.parallel_trainer import ParallelTrainer
-
-METHODS: list[tuple[Method, int]] = [
-    (get_method("post-block"), 1),
-    (get_method("post-block", learning_rate=2e-2, weight_decay=0.1), 1),
-    (get_method("post-block-plus", warmup_ratio=0.4, rate_factors={"down": 2.0, "bias": 4.0}), 1),
-    (get_method("1-vec"), 1),
-    (get_method("reft"), 1),
-    (get_method("lofit-all-heads"), 1),
-    (get_method("pre-mlp-nonlinear", layers=[0, 2]), 1),
-    (get_method("post-block"), 5),
-]
-"""Rates, schedules, sites, positions, starts and (the last one) another order of the batches."""
-OF_A_CLOCK = {"seconds", "peak_memory", "environment"}
-
-
-def jobs(out: Path, chosen: list[tuple[Method, int]] | None = None, settings: TrainingSettings = SETTINGS) -> list[Job]:
-    """A job for each (method, seed), in numbered directories."""
-    chosen = METHODS if chosen is None else chosen
-    return [Job(method, replace(settings, seed=seed), out / str(i)) for i, (method, seed) in enumerate(chosen)]
-
-
-def together(
-    out: Path, *args: Any, model: PreTrainedModel | None = None, task: Any = None, **options: Any
-) -> list[FloatingPointError | None]:
-    """Train the jobs together on the tiny model and the small task."""
-    callbacks = options.pop("callbacks", [])
-    return train_together(
-        tiny_model() if model is None else model,
-        jobs(out, *args, **options),
-        task or LastLetter(),
-        out / "group",
-        tokenizer=byte_tokenizer(),
-        progress=False,
-        callbacks=callbacks,
-    )
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory."""
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
-def assert_same_run(one: RunDirectory, alone: RunDirectory, tolerance: float) -> None:
-    """Losses, norms and weights to a tolerance, and all else equal."""
-    assert one.recipe() == alone.recipe()
-    assert files(one.path).keys() == files(alone.path).keys()
-    for name in ("adapter_config.json", "README.md"):
-        assert (one.weights / name).read_text() == (alone.weights / name).read_text(), name
-    for line, other in zip(one.metrics(), alone.metrics(), strict=True):
-        assert list(line) == list(other)
-        assert line["loss"] == pytest.approx(other["loss"], rel=tolerance)
-        assert line["grad_norm"] == pytest.approx(other["grad_norm"], rel=20 * tolerance)
-        rest = ("step", "learning_rate", "epoch", "tokens")
-        assert [line[key] for key in rest] == [other[key] for key in rest]
-    for name, value in tensors(alone).items():
-        torch.testing.assert_close(tensors(one)[name], value, rtol=100 * tolerance, atol=10 * tolerance, msg=name)
-    ours, theirs = one.result().to_dict(), alone.result().to_dict()
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=tolerance)
-    same = ours.keys() - OF_A_CLOCK - {"loss"}
-    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
 
 
 @pytest.mark.parametrize(
@@ -220,69 +160,3 @@ def test_the_batch_is_as_large_as_the_runs_that_are_left(tmp_path: Path, monkeyp
     together(tmp_path, [METHODS[0], (DIVERGING, 1), METHODS[4]], settings=settings)
     assert rows[0] == 24
     assert rows[-1] == 16
-
-
-def start(out: Path, chosen: list[Job], model: PreTrainedModel | None = None) -> None:
-    """Train these jobs together."""
-    train_together(
-        model or tiny_model(), chosen, LastLetter(), out / "group", tokenizer=byte_tokenizer(), progress=False
-    )
-
-
-@pytest.mark.parametrize(
-    ("method", "reason"),
-    [
-        ("lora", "only steering adapters"),
-        ("joint", "only steering adapters"),
-        ("sft", "only steering adapters"),
-        ("lofit", "selects heads"),
-        ("jola", "random numbers"),
-        (get_method("lofit-all-heads", intervention="head_scale"), "penalty"),
-    ],
-)
-def test_methods_that_cannot_be_trained_together_are_refused(tmp_path: Path, method: Any, reason: str) -> None:
-    """By name and with the reason, before anything is written."""
-    chosen = get_method(method) if isinstance(method, str) else method
-    with pytest.raises(ValueError, match=f"{chosen.name}.* cannot be trained together with others: .*{reason}"):
-        together(tmp_path, [METHODS[0], (chosen, 1)])
-    assert files(tmp_path) == {}
-
-
-def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    """Settings other than the seed, one directory for two runs, no run, a base with dropout, a finished run."""
-    first, second = jobs(tmp_path, METHODS[:2])
-    with pytest.raises(ValueError, match=r"differ in the seed only, not in batch_size \(8 and 4\)"):
-        start(tmp_path, [first, replace(second, settings=replace(second.settings, batch_size=4))])
-    with pytest.raises(ValueError, match="Two runs have the directory"):
-        start(tmp_path, [first, replace(second, out_dir=first.out_dir)])
-    with pytest.raises(ValueError, match="no runs"):
-        start(tmp_path, [])
-    with pytest.raises(ValueError, match="dropout"):
-        start(tmp_path, [first, second], tiny_model(attention_dropout=0.1))
-    assert files(tmp_path) == {}
-    run(first.out_dir, first.method)
-    before = files(tmp_path)
-    with pytest.raises(FileExistsError, match="finished"):
-        start(tmp_path, [first, second])
-    assert files(tmp_path) == before
-
-
-def test_an_adapter_that_does_not_fit_costs_nothing(tmp_path: Path) -> None:
-    """No directory is made, and the base is as before."""
-    model = tiny_model()
-    keys = set(model.state_dict())
-    with pytest.raises(ValueError, match="99"):
-        together(tmp_path, [METHODS[0], (get_method("post-block", layers=[99]), 1)], model=model)
-    assert files(tmp_path) == {}
-    assert set(model.state_dict()) == keys
-
-
-def test_another_groups_directory_is_left_alone(tmp_path: Path) -> None:
-    """The directory of an interrupted pass is not taken for that of other runs."""
-    with pytest.raises(KeyboardInterrupt):
-        together(tmp_path, METHODS[:2], callbacks=[StopAfter(3)])
-    before = files(tmp_path / "group")
-    with pytest.raises(FileExistsError, match=r"runs\.0\.method\.learning_rate \(0\.002 there, 0\.02 here\)"):
-        start(tmp_path, jobs(tmp_path / "other", METHODS[1:3]))
-    assert files(tmp_path / "group") == before
-    assert not (tmp_path / "other").exists()
