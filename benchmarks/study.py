@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _answered_cells import Answered, answered_cells, by_rate, difference
 from _harness import table
 from _measured_parts import fill
 from _sweep_options import sweep_options
 
 from trimtab.figures import MUTED, figure, save_svg, series
 from trimtab.files import write_text
-from trimtab.results import CellRecord, RunRecord
-from trimtab.sweeps import load_cells, load_results
 
 REFERENCE = "block"
+SPLIT = "validation"
 QUESTIONS = {
     "Where: a low-rank shift": ("block", "mlp", "mlp_input", "attention"),
     "Where: a vector": ("block vector", "mlp vector", "mlp_input vector", "attention vector"),
@@ -68,61 +66,18 @@ QUESTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Answered:
-    """A cell at its chosen rate.
-
-    Attributes:
-        cell: its record.
-        right: the share of the seeds that answered rightly, by example.
-    """
-
-    cell: CellRecord
-    right: dict[str, float]
-
-    def difference(self, other: Answered) -> tuple[float, float]:
-        """The mean over the examples of `right` here and not there, and its standard error."""
-        each = [value - other.right[example] for example, value in self.right.items()]
-        return statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
-
-
 def main() -> None:
     """Read, compare, draw."""
     options = sweep_options(__doc__, "smol-study")
-    runs = {run.run: run for run in load_results(options.sweep)}
-    found = {cell.method: answered(cell, runs, options.sweep) for cell in load_cells(options.sweep) if done(cell)}
+    found = {each.cell.method: each for each in answered_cells(options.sweep, SPLIT)}
     if REFERENCE not in found:
         raise SystemExit(f"The cell {REFERENCE!r} is not finished in {options.sweep}: run the sweep first.")
-    lines = [line(one, found[REFERENCE]) for one in found.values()]
+    lines = [each.line(found[REFERENCE]) for each in found.values()]
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / "study.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
     fill(options.docs / "study.md", "study", tables(lines))
     draw(found, options.docs / "assets" / "study.svg")
     print(*(f"{question}\n{text}" for question, text in tables(lines).items()), sep="\n")
-
-
-def done(cell: CellRecord) -> bool:
-    """Whether every rate and seed of the cell has been scored."""
-    return not cell.missing and cell.learning_rate is not None
-
-
-def answered(cell: CellRecord, runs: dict[str, RunRecord], sweep: Path) -> Answered:
-    """The cell with its answers, example by example."""
-    right: dict[str, list[bool]] = {}
-    for name in cell.runs:
-        for row in (sweep / runs[name].examples_file).read_text(encoding="utf-8").splitlines():
-            record = json.loads(row)
-            right.setdefault(record["id"], []).append(record["correct"])
-    return Answered(cell, {example: statistics.fmean(values) for example, values in right.items()})
-
-
-def line(one: Answered, reference: Answered) -> dict[str, Any]:
-    """What is committed of a cell."""
-    difference, error = one.difference(reference)
-    cell = one.cell.to_dict()
-    kept = ("method", "trainable_parameters", "validation", "diverged", "learning_rate", "seeds", "accuracies")
-    also = {"accuracy": cell["accuracy"], "standard_error": cell["standard_error"], "n": cell["n"]}
-    return {**{key: cell[key] for key in kept}, **also, "minus_block": difference, "minus_block_error": error}
 
 
 def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -135,15 +90,13 @@ def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def cells(one: dict[str, Any]) -> Sequence[str]:
     """A row: accuracy by rate, at the best one, of each seed there, and the difference to the reference."""
-    by_rate = [f"{100 * correct / n:.1f} ({rate:g})" for rate, correct, n in one["validation"]]
-    by_rate += [f"diverged ({rate:g})" for rate in one["diverged"]]
     return (
         one["method"],
         f"{one['trainable_parameters']:,}",
-        ", ".join(by_rate),
+        by_rate(one),
         f"**{100 * one['accuracy']:.1f}**",
         ", ".join(f"{100 * accuracy:.1f}" for accuracy in one["accuracies"]),
-        "" if one["method"] == REFERENCE else f"{100 * one['minus_block']:+.1f} ± {100 * one['minus_block_error']:.1f}",
+        difference(one, REFERENCE),
     )
 
 

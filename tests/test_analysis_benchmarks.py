@@ -1,4 +1,4 @@
-"""benchmarks/rank.py, drift.py and study.py on a small sweep: they read what a sweep leaves."""
+"""The benchmarks that read what a sweep leaves, on a small one; and the pages that they fill."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def test_the_study_compares_answers_to_the_same_examples(
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("study")
     monkeypatch.setattr(study, "REFERENCE", "rank 1")
+    monkeypatch.setattr(study, "SPLIT", "test")
     monkeypatch.setattr(study, "QUESTIONS", {"What": ("rank 1", "silu, rank 2")})
     page = tmp_path / "docs" / "study.md"
     page.parent.mkdir()
@@ -89,9 +90,54 @@ def test_the_study_compares_answers_to_the_same_examples(
             answers = map(json.loads, (finished / run.examples_file).read_text().splitlines())
             right[run.method].append([each["correct"] for each in sorted(answers, key=lambda each: str(each["id"]))])
     each = np.mean(right["silu, rank 2"], axis=0) - np.mean(right["rank 1"], axis=0)
-    assert found["silu, rank 2"]["minus_block"] == pytest.approx(each.mean())
-    assert found["silu, rank 2"]["minus_block_error"] == pytest.approx(each.std(ddof=1) / np.sqrt(len(each)))
+    assert found["silu, rank 2"]["minus_reference"] == pytest.approx(each.mean())
+    assert found["silu, rank 2"]["minus_reference_error"] == pytest.approx(each.std(ddof=1) / np.sqrt(len(each)))
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("Before.", "After.")
     assert "old" not in lines
     assert len([line for line in lines if line.startswith(("| rank 1", "| silu"))]) == 2
+
+
+def test_the_comparison_has_every_method_of_every_task(
+    script: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    """A row each with its share of the model, its test score and how far it is from the reference; a panel a task."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(importlib.import_module("comparison"), "REFERENCE", "sft")
+    page = tmp_path / "docs" / "comparison.md"
+    page.parent.mkdir()
+    (cells,) = {cell.task for cell in load_cells(finished)}
+    page.write_text(f"<!-- comparison: {cells} -->\n<!-- end of comparison: {cells} -->\n")
+    script("comparison")
+    lines = [json.loads(line) for line in (tmp_path / "comparison.jsonl").read_text().splitlines()]
+    assert [line["method"] for line in lines] == [cell.method for cell in load_cells(finished)]
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in page.read_text().splitlines()}
+    for line in lines:
+        row = rows[line["method"]]
+        assert row[1] == f"{100 * line['trainable_parameters'] / line['model_parameters']:.3g}"
+        assert row[3].startswith(f"{100 * np.mean(line['accuracies']):.1f} ± ")
+        assert row[-1].startswith(" |" if line["method"] == "sft" else f"{100 * line['minus_reference']:+.1f}")
+    assert "accuracy" in (tmp_path / "docs" / "assets" / "comparison.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["study", "comparison"])
+def test_tables_on_pages_are_those_of_the_committed_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/NAME.md holds what the lines of benchmarks/results/NAME.jsonl give."""
+    committed = BENCHMARKS / "results" / f"{name}.jsonl"
+    if not committed.is_file():
+        pytest.skip("there are no results yet")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    parts = importlib.import_module("_measured_parts").measured_parts(BENCHMARKS.parent / "docs" / f"{name}.md")
+    lines = list(map(json.loads, committed.read_text(encoding="utf-8").splitlines()))
+    tables = importlib.import_module(name).tables(lines)
+    assert parts == {f"{name}: {part}": text.strip() for part, text in tables.items()}
+
+
+def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named, and the page stays as it was."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- study: What -->\n<!-- end of study: What -->\n")
+    with pytest.raises(ValueError, match="no place for study: Where"):
+        importlib.import_module("_measured_parts").fill(page, "study", {"What": "x", "Where": "y"})
+    assert "x" not in page.read_text().split()

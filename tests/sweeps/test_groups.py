@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from small_runs import StopAfter
-from sweeps.small_sweep import TRAINING, assert_same_numbers, numbers, small_recipe
+from sweeps.small_sweep import TRAINING, assert_same_numbers, numbers, quietly, small_recipe
 from trimtab.sweeps import (
     Grid,
     SweepDirectory,
@@ -21,18 +19,12 @@ from trimtab.sweeps import (
     load_failures,
     load_results,
     run_one,
-    sweep,
     worker,
 )
 from trimtab.sweeps.groups import claimed_group, forget_groups
 from trimtab.training import RunDirectory, train_together
 
 Passes = list[list[tuple[str, float, int]]]
-
-
-def quietly(recipe: Any, out: Path, **options: Any) -> None:
-    """Run a sweep without a probe."""
-    sweep(recipe, out, console=Console(file=io.StringIO(), width=200), **{"probe": False, **options})
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_results_are_read_by_pandas_in_one_line_and_can_be_made_again(finished: 
     assert numbers(load_results(finished)) == before
 
 
-def test_a_file_that_was_cut_off_is_no_result(folder: Path, finished: Path, tmp_path: Path, ran: Ran) -> None:
+def test_a_file_that_was_cut_off_is_no_result(folder: Path, tmp_path: Path, ran: Ran) -> None:
     """What a killed process leaves has another name, and the run is run."""
     quietly(small_recipe(folder, methods=["post-block"], seeds=[0]), tmp_path / "out")
     (record,) = [path for path in (tmp_path / "out/runs").glob("*/test-*.json")]

@@ -1,0 +1,81 @@
+"""The finished cells of a sweep with their answers, example by example, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.results import CellRecord, RunRecord
+from trimtab.sweeps import load_cells, load_results
+
+_KEPT = (
+    "task",
+    "method",
+    "trainable_parameters",
+    "model_parameters",
+    "validation",
+    "diverged",
+    "learning_rate",
+    "seeds",
+    "accuracies",
+    "accuracy",
+    "standard_error",
+    "n",
+)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A cell at its chosen rate.
+
+    Attributes:
+        cell: its record.
+        right: the share of the seeds that answered rightly, by example.
+    """
+
+    cell: CellRecord
+    right: dict[str, float]
+
+    def difference(self, other: Answered) -> tuple[float, float]:
+        """The mean over the examples of `right` here and not there, and its standard error."""
+        each = [value - other.right[example] for example, value in self.right.items()]
+        return statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
+
+    def line(self, reference: Answered) -> dict[str, Any]:
+        """What is committed of the cell, and its difference to another of the same examples."""
+        difference, error = self.difference(reference)
+        cell = self.cell.to_dict()
+        return {**{key: cell[key] for key in _KEPT}, "minus_reference": difference, "minus_reference_error": error}
+
+
+def answered_cells(sweep: Path, split: str) -> list[Answered]:
+    """The cells that are scored on `split` and lack nothing, in the order of the sweep."""
+    runs = {run.run: run for run in load_results(sweep)}
+    found = [cell for cell in load_cells(sweep) if cell.split == split]
+    return [_answered(cell, runs, sweep) for cell in found if not cell.missing and cell.learning_rate is not None]
+
+
+def _answered(cell: CellRecord, runs: dict[str, RunRecord], sweep: Path) -> Answered:
+    right: dict[str, list[bool]] = {}
+    for name in cell.runs:
+        for row in (sweep / runs[name].examples_file).read_text(encoding="utf-8").splitlines():
+            record = json.loads(row)
+            right.setdefault(record["id"], []).append(record["correct"])
+    return Answered(cell, {example: statistics.fmean(values) for example, values in right.items()})
+
+
+def by_rate(line: dict[str, Any]) -> str:
+    """The accuracy on validation at every rate, for a table."""
+    scored = [f"{100 * correct / n:.1f} ({rate:g})" for rate, correct, n in line["validation"]]
+    return ", ".join(scored + [f"diverged ({rate:g})" for rate in line["diverged"]])
+
+
+def difference(line: dict[str, Any], reference: str) -> str:
+    """The difference to the cell of the method `reference` with its standard error, for a table; empty for itself."""
+    if line["method"] == reference:
+        return ""
+    return f"{100 * line['minus_reference']:+.1f} ± {100 * line['minus_reference_error']:.1f}"
