@@ -28,6 +28,7 @@ COSINE: dict[str, Any] = {"schedule": "cosine", "warmup_ratio": 0.05}
 ONE_RATE: dict[str, Any] = {"learning_rate": 2e-3, "init_weights": "gradient"}
 RATES: dict[str, Any] = {**ONE_RATE, "learning_rate": 1e-3, "rate_factors": {"down": 2.0, "bias": 4.0}}
 PLUS: dict[str, Any] = {"learning_rate": 5e-4, "rate_factors": {"down": 3.0, "bias": 10.0}}
+RANK_32: dict[str, Any] = {"r": 32, "learning_rate": 2.5e-4, "rate_factors": {"down": 3.0, "bias": 20.0}}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ GRID = (
     Row("post-block-plus", PLUS, batch_size=4, seed=2, start_examples=128),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=1),
     Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=2),
+    # Three more seeds of each: three could not tell them apart.
+    *(
+        row
+        for seed in (3, 4, 5)
+        for row in (
+            Row("lora", {"learning_rate": 2e-3, **COSINE}, batch_size=4, seed=seed),
+            Row("post-block-plus", PLUS, batch_size=4, seed=seed, start_examples=128),
+        )
+    ),
+    *(Row("post-block-plus", RANK_32, batch_size=4, seed=seed, start_examples=128) for seed in range(6)),
 )
 
 
