@@ -9,7 +9,7 @@ import torch
 
 from analysis.subjects import moved, prompts, steered, subject, tokens_of, with_lora
 from tiny_models import tiny_model
-from trimtab.analysis import AnalysisOptions, NothingToMeasureError
+from trimtab.analysis import AnalysisOptions, NothingToMeasureError, analyze
 from trimtab.analysis.oracle import ANALYSIS, SITES, oracle
 
 MANY = {"count": 40, "longest": 14}
@@ -78,3 +78,13 @@ def test_an_adapter_that_does_nothing_has_no_shift() -> None:
     with pytest.raises(NothingToMeasureError, match="no shift"):
         oracle(subject(tiny_model(), tiny_model(), **MANY), AnalysisOptions())
     assert "fine-tuned" in str(ANALYSIS.missing(subject(**MANY), AnalysisOptions()))
+
+
+def test_a_rank_that_was_asked_for_is_not_left_out() -> None:
+    """Of the usual ranks those that fit are taken; a wider one that somebody named is an error."""
+    assert ANALYSIS.missing(subject(tiny_model(), moved(), **MANY), AnalysisOptions()) is None
+    with pytest.raises(
+        ValueError, match=r"oracle cannot be measured here\. The model is 24 wide, too little for rank 25"
+    ):
+        analyze(subject(tiny_model(), moved(), **MANY), AnalysisOptions(ranks=(1, 25)), only=["oracle"])
+    assert oracle(subject(tiny_model(), moved(), **MANY), AnalysisOptions(layers=(1,))).ranks == (1, 4, 8)

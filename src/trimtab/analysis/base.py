@@ -60,7 +60,7 @@ class AnalysisOptions:
             activations are many times larger than all others and the same in every prompt.
         memory_gb: for sums over tokens, in 10^9 bytes; with more layers the prompts are read several times.
         directions: how many leading singular vectors are compared (figure 3: 50).
-        ranks: of the linear maps that stand for the oracle.
+        ranks: of the linear maps that stand for the oracle; those of 1, 4, 8 and 32 that fit if not given.
         ridge: of these maps, as a share of the mean square of what they read.
         texts: for the drift: a .txt or .jsonl file, or a task whose prompts are read; those that come with trimtab if
             not given.
@@ -73,7 +73,7 @@ class AnalysisOptions:
     skip_first: int = 1
     memory_gb: float = 2.0
     directions: int = 50
-    ranks: tuple[int, ...] = (1, 4, 8, 32)
+    ranks: tuple[int, ...] | None = None
     ridge: float = 1e-4
     texts: str | None = None
     max_texts: int = 100
@@ -89,7 +89,7 @@ class AnalysisOptions:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
         if self.memory_gb <= 0:
             raise ValueError(f"memory_gb={self.memory_gb} must be positive.")
-        if not self.ranks or any(rank < 1 for rank in self.ranks):
+        if self.ranks is not None and (not self.ranks or min(self.ranks) < 1):
             raise ValueError(f"ranks={self.ranks} must be whole numbers of at least 1.")
         if not self.strengths or not all(map(math.isfinite, self.strengths)):
             raise ValueError(f"strengths={self.strengths} must be finite numbers.")

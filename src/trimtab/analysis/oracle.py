@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SITES = ("block", "mlp", "attention")
 """Where tensors of the stream's width are added to it, or are it."""
+RANKS = (1, 4, 8, 32)
+"""Of the maps, if none are asked for."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,18 @@ class Oracle(Finding):
         )
 
 
+def _ranks(subject: Subject, options: AnalysisOptions) -> tuple[int, ...]:
+    return options.ranks or tuple(rank for rank in RANKS if rank <= subject.width)
+
+
+def needs_ranks_that_fit(subject: Subject, options: AnalysisOptions) -> str | None:
+    """No map has more rank than the stream is wide."""
+    highest = max(_ranks(subject, options))
+    return (
+        None if highest <= subject.width else f"The model is {subject.width:,} wide, too little for rank {highest:,}."
+    )
+
+
 def oracle(subject: Subject, options: AnalysisOptions) -> Oracle:
     """Products of d x d numbers are kept for each site, layer and half of the prompts.
 
@@ -131,7 +145,7 @@ def oracle(subject: Subject, options: AnalysisOptions) -> Oracle:
     """
     with subject.as_base() as model:
         places = at_sites(model, SITES, options.layers)
-    layers, ranks = sorted({layer for _, layer in places}), [r for r in options.ranks if r <= subject.width]
+    layers, ranks = sorted({layer for _, layer in places}), _ranks(subject, options)
     shape = (len(SITES), len(layers))
     size, vector = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
     explained, energy = (torch.full((*shape, len(ranks)), torch.nan) for _ in range(2))
@@ -153,7 +167,7 @@ def oracle(subject: Subject, options: AnalysisOptions) -> Oracle:
     return Oracle(
         sites=SITES,
         layers=tuple(layers),
-        ranks=tuple(ranks),
+        ranks=ranks,
         tokens=(subject.tokens(options.skip_first, 0), subject.tokens(options.skip_first, 1)),
         size=size,
         explained=explained,
@@ -187,5 +201,5 @@ def _sums(
 ANALYSIS = Analysis(
     title="The oracle: what training shifted",
     measure=oracle,
-    needs=(needs_oracle, needs_float32, needs_more_tokens_than_width),
+    needs=(needs_oracle, needs_float32, needs_ranks_that_fit, needs_more_tokens_than_width),
 )
