@@ -77,6 +77,7 @@ GRID = (
         )
     ),
     *(Row("post-block-plus", RANK_32, batch_size=4, seed=seed, start_examples=128) for seed in range(4)),
+    *(Row("post-block", {"use_bias": True, "learning_rate": 2e-4}, batch_size=4, seed=seed) for seed in range(6)),
 )
 
 
