@@ -1,6 +1,6 @@
 """What each method has gained on its task, and how far it has moved the model on texts that are none of it.
 
-    trimtab sweep recipes/smol-listops.yaml    # or any sweep that keeps its adapters
+    trimtab sweep recipes/smol-drift.yaml      # or any sweep that keeps its adapters
     python benchmarks/drift.py                 # about half a minute a run
 
 For every method of the sweep the adapters of all seeds at the chosen rate are compared with the base, as
@@ -51,7 +51,7 @@ class Row:
 def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", type=Path, default=HERE.parent / "runs" / "smol-listops", help="its directory")
+    parser.add_argument("--sweep", type=Path, default=HERE.parent / "runs" / "smol-drift", help="its directory")
     parser.add_argument("--texts", help="a .txt or .jsonl file, or a task; trimtab's own if not given")
     parser.add_argument("--max_texts", type=int, default=100)
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.25, 0.5, AS_TRAINED, 1.5, 2.0])

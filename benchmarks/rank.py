@@ -1,7 +1,7 @@
 """Rank, nonlinearity and model size, from a sweep that has been run.
 
-    trimtab sweep recipes/smol-rank.yaml       # about two hours on one core
-    python benchmarks/rank.py                  # the figure, from runs/smol-rank; seconds
+    trimtab sweep recipes/smol-rank.yaml --together 6    # 40 runs, about 45 minutes on one core
+    python benchmarks/rank.py                            # the figure, from runs/smol-rank; seconds
 
 Writes rank.json into benchmarks/results and docs/assets/rank-curves.svg (the paper's figure 5, left).
 """
