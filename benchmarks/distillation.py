@@ -58,9 +58,13 @@ class Bench:
             for label, variant in VARIANTS.items():
                 self._cell(f"variant {label}", lambda label=label, v=variant: self._variant(label, v, texts))
         fit, student = VARIANTS[self.best()]
-        rates = {name: self._rate(name, fit, student, texts) for name in ("distilled", "scratch")}
+        middle = self.options.ranks[len(self.options.ranks) // 2]
+        of_maps, of_vectors = (
+            {start: self._rate(rank, start, rates, fit, student, texts) for start in ("distilled", "scratch")}
+            for rank, rates in ((middle, self.options.rates), (0, self.options.vector_rates))
+        )
         for rank in (*self.options.ranks, 0):
-            self._rank(rank, fit, student, texts, rates)
+            self._rank(rank, fit, student, texts, of_maps if rank else of_vectors)
 
     def best(self) -> str:
         """The way to fit with the least KL where held-out answers are predicted, of those that need forward passes
@@ -87,16 +91,24 @@ class Bench:
         )
         return {**found, "kl_validation": found["kl"]}
 
-    def _rate(self, start: str, fit: dict[str, Any], student: dict[str, Any], texts: list[Encoded]) -> float:
+    def _rate(
+        self,
+        rank: int,
+        start: str,
+        rates: list[float],
+        fit: dict[str, Any],
+        student: dict[str, Any],
+        texts: list[Encoded],
+    ) -> float:
         """The rate of the short run from a distilled adapter, or from scratch, by validation accuracy at one rank."""
-        rank = self.options.ranks[len(self.options.ranks) // 2]
         begin = self.folder / f"rank-{rank}" if start == "distilled" else None
         self._of_rank(rank, fit, student, texts)
         scores = {}
-        for rate in self.options.rates:
-            out = self.folder / f"rate-{start}-{rate:g}"
+        for rate in rates:
+            name = f"{_named(rank)} rate {start} {rate:g}"
+            out = self.folder / name.replace(" ", "-")
             cell = self._cell(
-                f"rate {start} {rate:g}",
+                name,
                 lambda rate=rate, out=out: self.models.trained(
                     rank, rate, self.options.tune, out, begin, student, "validation"
                 ),
@@ -160,7 +172,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=120, help="training prompts that the teacher answers")
     parser.add_argument("--answer_tokens", type=int, help="of the teacher's answers; the task's limit if not given")
     parser.add_argument("--tune", type=int, default=200, help="examples of the short training run")
-    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3])
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[5e-4, 2e-3], help="of maps, chosen at the middle rank"
+    )
+    parser.add_argument("--vector_rates", type=float, nargs="+", default=[5e-3, 2e-2])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--validation", type=int, default=200)
     parser.add_argument("--test", type=int, default=300)
