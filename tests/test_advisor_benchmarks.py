@@ -74,25 +74,46 @@ def test_the_advisor_is_compared_with_trained_adapters(folder: Path, monkeypatch
 def test_both_starts_are_scored_after_the_same_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two starts and seeds, from the same base; the scores at the last step are those of the finished adapters."""
     script = importlib.import_module("gradient_start")
-    run(script, folder, monkeypatch, "--steps", "1", "2", "--batch_size", "4", "--seeds", "0", "3")
+    run(
+        script,
+        folder,
+        monkeypatch,
+        "--steps",
+        "1",
+        "2",
+        "--batch_size",
+        "4",
+        "--seeds",
+        "0",
+        "3",
+        "--rates",
+        "1e-3",
+        "1e-2",
+    )
     found = json.loads((folder / "results" / "gradient_start.json").read_text())
-    assert list(found["curves"]) == ["random", "gradient"]
-    for start, of_seeds in found["curves"].items():
-        assert [one["seed"] for one in of_seeds] == [0, 3]
-        for one in of_seeds:
-            assert list(one["scores"]) == ["0", "1", "2"]
-            (finished,) = (folder / "runs" / f"{start}-{one['seed']}").glob("score-*.json")
-            assert json.loads(finished.read_text())["loss"] == pytest.approx(one["scores"]["2"]["loss"], rel=1e-5)
+    assert list(found["tried"]) == ["random", "gradient"]
+    for start, by_rate in found["tried"].items():
+        final = {}
+        for rate, of_seeds in by_rate.items():
+            assert [one["seed"] for one in of_seeds] == [0, 3]
+            for one in of_seeds:
+                assert list(one["scores"]) == ["0", "1", "2"]
+                (finished,) = (folder / "runs" / f"{start}-{rate}-{one['seed']}").glob("score-*.json")
+                assert json.loads(finished.read_text())["loss"] == pytest.approx(one["scores"]["2"]["loss"], rel=1e-5)
+            final[float(rate)] = sum(one["scores"]["2"]["loss"] for one in of_seeds)
+        assert found["rates"][start] == min(final, key=final.get)
     assert (folder / "docs" / "assets" / "gradient-start.svg").exists()
 
 
-def curves(losses: list[float]) -> list[dict[str, Any]]:
-    """One seed with these losses after 0, 100, 200 and 400 steps."""
-    return [{"scores": {str(step): {"loss": loss} for step, loss in zip((0, 100, 200, 400), losses, strict=True)}}]
+def curves(what: str, values: list[float]) -> list[dict[str, Any]]:
+    """One seed with these values after 0, 100, 200 and 400 steps."""
+    return [{"scores": {str(step): {what: value} for step, value in zip((0, 100, 200, 400), values, strict=True)}}]
 
 
-def test_steps_to_reach_are_read_off_the_curve(folder: Path) -> None:
-    """Half way between two scored steps; never, where the loss is not reached."""
+@pytest.mark.parametrize(("what", "sign"), [("loss", 1), ("accuracy", -1)])
+def test_steps_to_reach_are_read_off_the_curve(folder: Path, what: str, sign: int) -> None:
+    """Half way between two scored steps; never, where the loss is not reached; an accuracy has to rise."""
     script = importlib.import_module("gradient_start")
-    found = script.steps_to_reach({"random": curves([4, 3, 2, 0.5]), "gradient": curves([4, 2, 1.5, 1])})
+    random, gradient = ([sign * value for value in values] for values in ([4, 3, 2, 0.5], [4, 2, 1.5, 1]))
+    found = script.steps_to_reach({"random": curves(what, random), "gradient": curves(what, gradient)}, what)
     assert found == {"100": pytest.approx(50), "200": pytest.approx(100), "400": None}
