@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -53,16 +54,30 @@ def test_the_best_within_a_budget_is_that_of_an_exhaustive_search(parameters: in
 
 
 def test_the_ranking_is_by_gain_a_parameter() -> None:
-    """All sites, kinds, all layers and their thirds once; gains of layers add up; ranks beyond a width are left out."""
+    """All sites and kinds, in all layers, thirds and each layer once; gains add up; too wide ranks are left out."""
     advice = made_up()
     ranking = advice.ranking((1, 3))
-    assert len(ranking) == len(set(ranking)) == 2 * 3 * 4
+    assert len(ranking) == len(set(ranking)) == 2 * 3 * (1 + 3 + 4) - 2 * 3 * 2  # two thirds are one layer
     quotients = [choice.gain / choice.parameters for choice in ranking]
     assert quotients == sorted(quotients, reverse=True)
     whole = advice.choice("mlp", 3)
     assert whole.parameters == 4 * 2 * 8 * 3
     assert whole.gain == pytest.approx(sum(advice.choice("mlp", 3, part).gain for part in thirds(advice.layers)))
     assert {choice.rank for choice in advice.ranking((1, 9))} == {None, 1}
+
+
+def test_reading_h_is_compared_as_if_h_were_of_typical_length() -> None:
+    """Where all tokens have the same length l, h / rms(h) is h sqrt(d) / l, and a map promises the same either way."""
+    normalized = made_up()
+    scale = normalized.lengths / torch.tensor([4.0, 8]).sqrt()[:, None]  # rms(h)
+    reads_h = replace(
+        normalized,
+        normalize=False,
+        singular_values=tuple(s * rms[:, None] for s, rms in zip(normalized.singular_values, scale, strict=True)),
+    )
+    for site in normalized.sites:
+        assert torch.allclose(reads_h.gains(site, 2), normalized.gains(site, 2))
+        assert torch.equal(reads_h.gains(site, None), normalized.gains(site, None))
 
 
 def test_thirds_cut_the_layers_into_three() -> None:
@@ -77,9 +92,12 @@ def test_it_can_be_written_drawn_and_said() -> None:
     advice = made_up()
     content = json.loads(json.dumps(advice.to_dict()))
     assert content["ranking"][0]["gain"] == pytest.approx(advice.ranking((1, 2))[0].gain)
-    by_layer, by_size = advice.figure().axes
+    by_layer, by_size, each = advice.figure().axes
     assert [line.get_label() for line in by_layer.get_lines()][::2] == ["block", "mlp"]
     assert len(by_size.get_lines()) == 4
+    for gains, quotients in zip(by_size.get_lines(), each.get_lines(), strict=True):
+        parameters, heights = (torch.as_tensor(values) for values in gains.get_data())
+        assert torch.allclose(torch.as_tensor(quotients.get_ydata()) * parameters, 1000 * heights)
     best = max(("block", "mlp"), key=lambda site: advice.choice(site, 3).gain)
     assert repr(best) in advice.summary
     assert "h / rms(h)" in advice.caption

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from trimtab.analysis.base import Finding
 from trimtab.analysis.choice import Choice, thirds
-from trimtab.figures import MARKERS, SERIES, figure
 from trimtab.registry import check_choice
 from trimtab.theory.first_order_gain import first_order_gain
 from trimtab.tuners.steering import SteeringConfig
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RANKS = (1, 2, 4, 8, 16, 32)
@@ -39,11 +37,13 @@ class Advice(Finding):
                   eps l rho sqrt(s_1^2 + ... + s_r^2)      for its Frobenius norm;
         vector:   eps l ||sum over tokens of dloss/dh||
 
-    `gain` is that for eps = 1. AdamW moves every entry of W_up and of v at the same rate, whatever the gradient's size:
-    the directions that one adapter writes grow alike, which is the spectral norm, the default. With the radius
-    "absolute", l = 1: the same length everywhere, as at one learning rate. With "relative", the default, l is the
-    typical length of the site's hidden states: the same share of them everywhere, since the loss stops being linear
-    where a shift is no longer small beside what it shifts. Streams grow tens of times from the first layer to the last.
+    A map that reads h instead of h / rms(h) has, with l, what it reads made as long: its W_down has rows of length rho
+    sqrt(d) / l, so that of a typical token it reads as much as if that had been normalised. `gain` is that for eps = 1.
+    AdamW moves every entry of W_up and of v at the same rate, whatever the gradient's size: the directions that one
+    adapter writes grow alike, which is the spectral norm, the default. With the radius "absolute", l = 1: the same
+    length everywhere, as at one learning rate. With "relative", the default, l is the typical length of the site's
+    hidden states: the same share of them everywhere, since the loss stops being linear where a shift is no longer small
+    beside what it shifts. Streams grow tens of times from the first layer to the last.
 
     Attributes:
         sites: where it was measured.
@@ -86,10 +86,13 @@ class Advice(Finding):
             ValueError: a site that was not measured, or a rank above the number of singular values that were kept.
         """
         index = self.sites.index(check_choice("site", site, self.sites))
-        length = self.lengths[index] if self.radius == "relative" else 1.0
+        relative = self.radius == "relative"
         if rank is None:
-            return length * self.vector_norms[index]
-        return length * READ_LENGTH * first_order_gain(self.singular_values[index], rank, self.ball)
+            return (self.lengths[index] if relative else 1.0) * self.vector_norms[index]
+        written = self.lengths[index] if relative else 1.0
+        if relative and not self.normalize:
+            written = math.sqrt(self.widths[index])  # l, which h has in it already, times sqrt(d) / l
+        return written * READ_LENGTH * first_order_gain(self.singular_values[index], rank, self.ball)
 
     def choice(self, site: str, rank: int | None, layers: Sequence[int] | None = None) -> Choice:
         """An adapter at `site` in `layers` (None: all that were measured); its layers' gains add up.
@@ -114,14 +117,14 @@ class Advice(Finding):
         )
 
     def ranking(self, ranks: Sequence[int] | None = None) -> list[Choice]:
-        """A vector and maps of `ranks`, at each site, in all layers and in each third of them; best first.
+        """A vector and maps of `ranks`, at each site, in all layers, in each third of them and in each one; best first.
 
         Best is the largest gain a parameter.
 
         Args:
             ranks: those that are wider than a site are left out there; None: those of `RANKS` that were kept.
         """
-        groups = [self.layers, *thirds(self.layers)]
+        groups = dict.fromkeys((self.layers, *thirds(self.layers), *((layer,) for layer in self.layers)))
         found = [
             self.choice(site, rank, group)
             for site in self.sites
@@ -129,6 +132,11 @@ class Advice(Finding):
             for group in groups
         ]
         return sorted(found, key=lambda choice: -choice.gain_per_parameter)
+
+    def maps(self, site: str) -> list[Choice]:
+        """Low-rank maps at `site` in all layers, of those of `RANKS` whose singular values were kept."""
+        kept = self.singular_values[self.sites.index(site)].shape[1]
+        return [self.choice(site, rank) for rank in RANKS if rank <= kept]
 
     def best_within(self, parameters: int, ranks: Sequence[int] | None = None) -> Choice:
         """The largest gain with at most so many parameters: one site, one rank or a vector, its best layers.
@@ -169,7 +177,7 @@ class Advice(Finding):
         return {**super().to_dict(), "ranking": rows}
 
     @property
-    def _kept(self) -> int:
+    def kept(self) -> int:
         """The largest rank that can be asked for at every site."""
         return min(values.shape[1] for values in self.singular_values)
 
@@ -179,34 +187,10 @@ class Advice(Finding):
         return [None, *(rank for rank in ranks or RANKS if rank <= most)]
 
     def figure(self) -> Figure:
-        """Left: the gain of r = 8 and of a vector in each layer. Right: the gain over parameters, in all layers."""
-        rank = min(8, self._kept)
-        with figure("advice", 9.5, 4.8) as drawing:
-            by_layer, by_size = drawing.subplots(1, 2)
-            for index, site in enumerate(self.sites):
-                style = {"color": SERIES[index], "marker": MARKERS[index], "markersize": 4.5, "linewidth": 1.6}
-                by_layer.plot(self.layers, self.gains(site, rank), label=site, **style)
-                hollow = {**style, "markerfacecolor": "none"}
-                by_layer.plot(self.layers, self.gains(site, None), linestyle=":", **hollow)
-                self._draw_sizes(by_size, site, style)
-            by_layer.set_xlabel("decoder layer")
-            by_layer.set_title(f"in each layer: r = {rank} (lines), a vector (dotted, hollow)", loc="left")
-            by_size.set_xscale("log")
-            by_size.set_xlabel("parameters")
-            by_size.set_title("in all layers: a vector (hollow), then rank 1, 2, 4, ...", loc="left")
-            for axes in (by_layer, by_size):
-                axes.set_yscale("log")
-                axes.set_ylabel("first-order gain, nats an answer token")
-                axes.grid(axis="y")
-            drawing.legend(*by_layer.get_legend_handles_labels(), loc="outside upper center", ncols=len(self.sites))
-        return drawing
+        """The gain in each layer, the gain over parameters in all layers, and the gain a parameter there."""
+        from trimtab.analysis.advice_figure import advice_figure
 
-    def _draw_sizes(self, axes: Axes, site: str, style: dict[str, Any]) -> None:
-        kept = self.singular_values[self.sites.index(site)].shape[1]
-        maps = [self.choice(site, rank) for rank in RANKS if rank <= kept]
-        axes.plot([each.parameters for each in maps], [each.gain for each in maps], **style)
-        vector = self.choice(site, None)
-        axes.plot([vector.parameters], [vector.gain], linestyle="none", **{**style, "markerfacecolor": "none"})
+        return advice_figure(self)
 
     @property
     def unit(self) -> str:
@@ -226,7 +210,7 @@ class Advice(Finding):
     @property
     def summary(self) -> str:
         """The best site of rank 8 and of a vector, and where in the model the gain is."""
-        rank = min(8, self._kept)
+        rank = min(8, self.kept)
         best = max((self.choice(site, rank) for site in self.sites), key=lambda choice: choice.gain)
         vector = max((self.choice(site, None) for site in self.sites), key=lambda choice: choice.gain)
         peak = self.layers[int(self.gains(best.site, rank).argmax())]
