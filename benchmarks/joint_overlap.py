@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 
+from trimtab.analysis.layers import median
 from trimtab.analysis.shift_overlap import ShiftOverlap, shift_overlap
 from trimtab.encoding import encode_prompt
 from trimtab.figures import MUTED, SERIES, svg_text
@@ -56,11 +57,11 @@ def main() -> None:
     (options.docs / "assets").mkdir(parents=True, exist_ok=True)
     write_text(options.docs / "assets" / "joint-overlap.svg", figure(found))
     for name, one in found.items():
-        of_prompts = one.cosine.nanmedian(0).values
+        of_prompts = median(one.cosine, dim=0)
         error = of_prompts.std() / len(of_prompts) ** 0.5
-        median, largest = one.cosine.nanmedian(), one.cosine.abs().nan_to_num().max()
-        written, free = one.written_norm.median(), one.free_norm.median()
-        print(f"{name}: cosine {median:.3f} ± {error:.4f} (median, error over prompts), at most {largest:.3f}")
+        middle, largest = median(one.cosine), one.cosine.abs().nan_to_num().max()
+        written, free = median(one.written_norm), median(one.free_norm)
+        print(f"{name}: cosine {middle:.3f} ± {error:.4f} (median, error over prompts), at most {largest:.3f}")
         print(f"{name}: norm of W_up, median of the layers {written:.3f}, before projection {free:.3f}")
 
 

@@ -42,6 +42,9 @@ def test_matrices_equal_those_of_whole_activations(family: str) -> None:
         np.testing.assert_allclose(found.matrices[index].numpy(), wanted, atol=2e-3)
         assert found.diagonal[index].item() == pytest.approx(np.diag(wanted).mean(), abs=2e-3)
         assert found.overlap[index].item() == pytest.approx((wanted**2).sum() / COUNT, abs=2e-3)
+        read = np.abs(leading(residual.T @ z).T @ leading(residual.T @ phi))
+        assert found.output_diagonal[index].item() == pytest.approx(np.diag(read).mean(), abs=2e-3)
+        assert found.output_overlap[index].item() == pytest.approx((read**2).sum() / COUNT, abs=2e-3)
 
 
 def test_a_norm_behind_the_matrix_divides_its_features() -> None:

@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from trimtab.analysis.base import Analysis, AnalysisOptions, Finding
+from trimtab.analysis.layers import median
 from trimtab.analysis.stream import Batch, batches, hidden_states
 from trimtab.analysis.subject import Subject
 from trimtab.interventions import Intervention
@@ -115,7 +116,7 @@ class AdapterNorms(Finding):
             f"{name} {float(values.nan_to_num(torch.inf).min()):.2g} to {float(values.nan_to_num(-1).max()):.2g}"
             for name, values in self.spectral.items()
         ]
-        middle = 100 * self.relative.nanmedian(dim=1).values
+        middle = 100 * median(self.relative, dim=1)
         largest = int(middle.argmax())
         return (
             f"Spectral norms over {len(self.modules)} modules: {', '.join(ranges)}. The shift is "

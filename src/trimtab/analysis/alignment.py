@@ -7,21 +7,26 @@ weight that the MLP writes with along R Phi^T (`trimtab.theory.joint_dynamics`).
     X    = z - G                        the stream in front of the MLP's skip-connection, in the base
     Phi                                 what the MLP's last matrix W_d reads, in the base:  G = W_d Phi
 
-and the 50 leading left-singular vectors of the two products are compared. Where a norm stands behind W_d (Gemma 3),
-G = diag(g) W_d Phi' with Phi' = Phi / rms(W_d Phi): the descent moves W_d along diag(g) R Phi'^T, and the stream along
-diag(g)^2 R Phi'^T, which is compared then; the norm's own dependence on the update is left out.
+and the 50 leading left-singular vectors of the two products are compared: the paper's figure. X is what its appendix
+reads, where training starts without a weight behind it. In a pretrained model the adapter reads the block's output Z,
+so R Z^T, which is where it really begins to move, is compared with R Phi^T as well.
+
+Where a norm stands behind W_d (Gemma 3), G = diag(g) W_d Phi' with Phi' = Phi / rms(W_d Phi): the descent moves W_d
+along diag(g) R Phi'^T, and the stream along diag(g)^2 R Phi'^T, which is compared then; the norm's own dependence on
+the update is left out.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from trimtab.analysis.alignment_sums import Reads, products
 from trimtab.analysis.base import (
     Analysis,
     AnalysisOptions,
@@ -31,11 +36,9 @@ from trimtab.analysis.base import (
     needs_float32,
     needs_oracle,
 )
-from trimtab.analysis.layers import spread, within_memory
-from trimtab.analysis.stream import Batch, at_sites, batches, hidden_states
+from trimtab.analysis.layers import median, spread, within_memory
 from trimtab.analysis.subject import Subject
 from trimtab.figures import figure, series
-from trimtab.sites.base import Host
 from trimtab.theory.joint_dynamics import singular_alignment
 from trimtab.tuners.joint.stream_weights import stream_weights
 
@@ -58,6 +61,8 @@ class Alignment(Finding):
         chance_overlap: count / d.
         shown: the layers whose matrices are kept.
         matrices: |u_i . v_j| of these.
+        output_diagonal: as `diagonal`, with R Z^T instead of R X^T.
+        output_overlap: as `overlap`, likewise.
     """
 
     layers: tuple[int, ...]
@@ -68,6 +73,8 @@ class Alignment(Finding):
     chance_overlap: float
     shown: tuple[int, ...]
     matrices: Float[Tensor, "shown count count"]
+    output_diagonal: Float[Tensor, " layers"]
+    output_overlap: Float[Tensor, " layers"]
 
     def figure(self) -> Figure:
         """The matrices of a few layers, and two numbers for all of them."""
@@ -83,6 +90,8 @@ class Alignment(Finding):
             axes = places["means"]
             axes.plot(self.layers, self.overlap, **series(0), label="overlap of the two spaces")
             axes.plot(self.layers, self.diagonal, **series(1), label="mean of the diagonal")
+            axes.plot(self.layers, self.output_overlap, **series(2), label="overlap, R Zᵀ")
+            axes.plot(self.layers, self.output_diagonal, **series(3), label="diagonal, R Zᵀ")
             axes.axhline(self.chance_overlap, color=series(0)["color"], linestyle=":", linewidth=1, label="by chance")
             axes.axhline(self.chance, color=series(1)["color"], linestyle=":", linewidth=1)
             axes.set_ylim(0, 1.02)
@@ -105,30 +114,34 @@ class Alignment(Finding):
     def summary(self) -> str:
         """The medians over layers, beside chance."""
         return (
-            f"The two spaces of {self.count} directions overlap by {self.overlap.median():.0%} in the median layer "
+            f"The two spaces of {self.count} directions overlap by {median(self.overlap):.0%} in the median layer "
             f"({self.overlap.min():.0%} to {self.overlap.max():.0%}; by chance {self.chance_overlap:.0%}); vectors of "
-            f"the same rank have an inner product of {self.diagonal.median():.2f} (by chance {self.chance:.2f})."
+            f"the same rank have an inner product of {median(self.diagonal):.2f} (by chance {self.chance:.2f}). With "
+            f"the block's output Z, which the adapter reads, instead of X: {median(self.output_overlap):.0%} and "
+            f"{median(self.output_diagonal):.2f}."
         )
 
 
 def alignment(subject: Subject, options: AnalysisOptions) -> Alignment:
-    """Sums R R^T (d, d), R X^T (d, d) and R Phi^T (d, m) are kept for each layer; the rest is a function of these.
+    """Sums R R^T, R X^T, R Z^T (d, d) and R Phi^T (d, m) are kept for each layer; the rest is a function of these.
 
     Raises:
         NothingToMeasureError: in no layer the oracle shifts in as many directions as are to be compared.
     """
-    reads = _Reads(subject.model, options)
+    reads = Reads(subject.model, options)
     found: dict[int, Tensor] = {}
+    with_output: dict[int, Tensor] = {}
     for layers in within_memory(reads.sizes, options.memory_gb):
-        for layer, sums in _products(subject, options, reads, layers).items():
+        for layer, sums in products(subject, options, reads, layers).items():
             if _rank(sums.residual) >= options.directions:
                 found[layer] = singular_alignment(sums.with_stream, sums.with_features, options.directions)
+                with_output[layer] = singular_alignment(sums.with_output, sums.with_features, options.directions)
     if not found:
         raise NothingToMeasureError(
             f"In no layer the training shifted the block's output in {options.directions} directions."
         )
     shown = spread(list(found))
-    stacked = torch.stack(list(found.values())).cpu()
+    stacked, of_output = (torch.stack(list(each.values())).cpu() for each in (found, with_output))
     return Alignment(
         layers=tuple(found),
         count=options.directions,
@@ -138,81 +151,15 @@ def alignment(subject: Subject, options: AnalysisOptions) -> Alignment:
         chance_overlap=options.directions / subject.width,
         shown=tuple(shown),
         matrices=torch.stack([found[layer].cpu() for layer in shown]),
+        output_diagonal=of_output.diagonal(dim1=1, dim2=2).mean(1),
+        output_overlap=of_output.square().sum((1, 2)) / options.directions,
     )
-
-
-class _Reads:
-    """Where a layer's z, G and Phi are, and W_d Phi and the norm's gain g where a norm follows."""
-
-    def __init__(self, model: nn.Module, options: AnalysisOptions) -> None:
-        weights = stream_weights(model, "down_proj", options.layers)
-        self.streams = at_sites(model, ("block", "mlp"), options.layers)
-        self.features = {
-            ("features", layer): Host(weight.name, "input", _columns(weight.module), layer=layer)
-            for layer, weight in weights.items()
-        }
-        width = next(iter(self.streams.values())).width
-        self.unnormed = {
-            ("unnormed", layer): Host(weight.name, "output", width, layer=layer)
-            for layer, weight in weights.items()
-            if weight.norm is not None
-        }
-        self.gains = {
-            layer: weight.norm(torch.ones(width, device=next(weight.norm.parameters()).device)).detach()  # rms(1) = 1
-            for layer, weight in weights.items()
-            if weight.norm is not None
-        }
-        self.sizes = {layer: width * (2 * width + host.width) for (_, layer), host in self.features.items()}
-
-    def of(self, layers: list[int]) -> dict[tuple[str, int], Host]:
-        """The hosts of some layers."""
-        everything = {**self.streams, **self.features, **self.unnormed}
-        return {key: host for key, host in everything.items() if key[1] in layers}
-
-
-class _Sums(NamedTuple):
-    residual: Float[Tensor, "d d"]  # R R^T
-    with_stream: Float[Tensor, "d d"]  # R X^T
-    with_features: Float[Tensor, "d m"]  # R Phi^T, or diag(g)^2 R Phi'^T
-
-
-def _products(subject: Subject, options: AnalysisOptions, reads: _Reads, layers: list[int]) -> dict[int, _Sums]:
-    """The sums of some layers."""
-    sums: dict[int, _Sums] = {}
-    for batch in batches(subject.prompts, batch_tokens=options.batch_tokens, skip_first=options.skip_first):
-        with subject.as_base() as model:
-            base = hidden_states(model, batch, reads.of(layers))
-        tuned = _tuned_blocks(subject, batch, layers)
-        for layer in layers:
-            z = base["block", layer]
-            wide = torch.float32 if z.device.type == "mps" else torch.float64
-            residual = moving = (tuned[layer].to(z) - z).to(wide)
-            features = base["features", layer].to(wide)
-            if ("unnormed", layer) in base:
-                features = features / base["unnormed", layer].to(wide).square().mean(1, keepdim=True).sqrt()
-                moving = residual * reads.gains[layer].to(residual).square()
-            stream = (z - base["mlp", layer]).to(wide)
-            new = [residual.mT @ residual, residual.mT @ stream, moving.mT @ features]
-            sums[layer] = _Sums(*(a + b for a, b in zip(sums[layer], new, strict=True)) if layer in sums else new)
-    return sums
 
 
 def _rank(square: Float[Tensor, "d d"]) -> int:
     """How many directions of R stand out of the rounding of the float32 stream."""
     sizes = torch.linalg.eigvalsh(square).clamp(min=0).sqrt()
     return int((sizes > _ROUNDING * sizes[-1]).sum())
-
-
-def _tuned_blocks(subject: Subject, batch: Batch, layers: list[int]) -> dict[int, Tensor]:
-    """The trained model's block outputs, by layer."""
-    with subject.as_tuned() as model:
-        found = hidden_states(model, batch, at_sites(model, ("block",), layers))
-    return {layer: z for (_, layer), z in found.items()}
-
-
-def _columns(matrix: Any) -> int:
-    """How many numbers a linear layer reads; GPT-2's Conv1D calls it `nx`."""
-    return int(matrix.nx if hasattr(matrix, "nx") else matrix.in_features)
 
 
 def needs_one_writing_matrix(subject: Subject, options: AnalysisOptions) -> str | None:

@@ -125,7 +125,8 @@ def drift(
     """Compare what was trained with its base on texts, token by token.
 
     The base runs once for all strengths. Of the distributions a block of tokens exists at a time, where the head is the
-    last thing that the model computes; else (soft-capped or scaled logits) one text at a time.
+    last thing that the model computes; else (soft-capped or scaled logits) those of one text, of the base and of one
+    strength.
 
     Args:
         subject: the base, and an adapter on it or a fine-tuned copy. In bfloat16 logits are rounded to about 1 %, which
@@ -150,7 +151,12 @@ def drift(
     kl, loss = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
     for batch in batches(texts, batch_tokens=batch_tokens if hidden else 1):
         base = NextTokens.read(subject.as_base, batch, hidden=hidden)
-        _add(batch, base, [NextTokens.read(state, batch, hidden=hidden) for state in states], kl, loss)
+        if hidden:
+            _add(batch, base, [NextTokens.read(state, batch, hidden=True) for state in states], kl, loss)
+            continue
+        for setting, state in enumerate(states):  # one by one: what is kept of each are the logits of a whole text
+            row = slice(setting, setting + 1)
+            _add(batch, base, [NextTokens.read(state, batch, hidden=False)], kl[row], loss[row])
     tokens = torch.tensor([len(text) for text in texts])
     return Drift(
         texts=name,

@@ -1,9 +1,11 @@
-"""Which layers are summed over together, and which are drawn."""
+"""Which layers are summed over together, which are drawn, and the middle one."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
+
+from torch import Tensor
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -35,3 +37,13 @@ def spread(values: Sequence[Key], count: int = PANELS) -> list[Key]:
     if len(values) <= count:
         return list(values)
     return [values[round(index * (len(values) - 1) / (count - 1))] for index in range(count)]
+
+
+def median(values: Tensor, dim: int | None = None) -> Tensor:
+    """The median; of an even number of values the mean of the middle two, where torch's own takes the lower one.
+
+    Args:
+        values: NaN is left out.
+        dim: None: of all values.
+    """
+    return values.nanquantile(0.5, dim=dim)

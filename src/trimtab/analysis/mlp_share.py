@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.analysis.base import Analysis, AnalysisOptions, Finding
+from trimtab.analysis.layers import median
 from trimtab.analysis.stream import at_sites, batches, hidden_states
 from trimtab.analysis.subject import Subject
 from trimtab.figures import LINE, MUTED, figure, series
@@ -86,7 +87,7 @@ class MlpShare(Finding):
         inside = int(((medians >= low) & (medians <= high)).sum())
         return (
             f"The MLP's share is {medians.min():.0%} to {medians.max():.0%} of the block's output, "
-            f"{medians.median():.0%} in the median layer; in {inside} of {len(medians)} layers it is within the "
+            f"{median(medians):.0%} in the median layer; in {inside} of {len(medians)} layers it is within the "
             f"{low:.0%} to {high:.0%} that the paper reports. Attention's is {_median_layer(self.attention):.0%}. The "
             f"MLP's part of what the block adds to its input is {_median_layer(self.of_added):.0%} in the median layer."
         )
@@ -98,7 +99,7 @@ def quartiles(values: Float[Tensor, "layers prompts"]) -> Float[Tensor, "3 layer
 
 
 def _median_layer(values: Float[Tensor, "layers prompts"]) -> float:
-    return float(quartiles(values)[1].median())
+    return float(median(quartiles(values)[1]))
 
 
 def mlp_share(subject: Subject, options: AnalysisOptions) -> MlpShare:

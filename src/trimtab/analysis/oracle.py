@@ -30,7 +30,7 @@ from trimtab.analysis.base import (
     needs_more_tokens_than_width,
     needs_oracle,
 )
-from trimtab.analysis.layers import within_memory
+from trimtab.analysis.layers import median, within_memory
 from trimtab.analysis.stream import at_sites, batches, hidden_states
 from trimtab.analysis.subject import Subject
 from trimtab.figures import figure, series
@@ -43,6 +43,8 @@ SITES = ("block", "mlp", "attention")
 """Where tensors of the stream's width are added to it, or are it."""
 RANKS = (1, 4, 8, 32)
 """Of the maps, if none are asked for."""
+DIRECTIONS = 64
+"""How far the spectrum of D is kept."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Oracle(Finding):
         size: ||D|| / ||h||.
         explained: by the best map of each rank, held out.
         vector: explained by the best constant, held out.
-        energy: the share of ||D||^2 in its leading directions, as many as the rank, on the tokens of the fit.
+        energy: the spectrum of D on the tokens of the fit: the share of ||D||^2 in its 1, 2, ... leading directions
+            (squared singular values, added up), up to `DIRECTIONS` or the highest rank.
     """
 
     sites: tuple[str, ...]
@@ -67,7 +70,7 @@ class Oracle(Finding):
     size: Float[Tensor, "sites layers"]
     explained: Float[Tensor, "sites layers ranks"]
     vector: Float[Tensor, "sites layers"]
-    energy: Float[Tensor, "sites layers ranks"]
+    energy: Float[Tensor, "sites layers directions"]
 
     def figure(self) -> Figure:
         """Size and explained share over the layers; explained share and spectrum over the ranks."""
@@ -78,10 +81,10 @@ class Oracle(Finding):
                 style = {**series(index), "markersize": 4}
                 sizes.plot(self.layers, self.size[index], **style, label=site)
                 shares.plot(self.layers, self.explained[index, :, place], **style, label=site)
-                medians = self.explained[index].nanmedian(0).values
+                medians = median(self.explained[index], dim=0)
                 ranks.plot(self.ranks, medians, **series(index), label=f"{site}: explained")
-                bound = self.energy[index].nanmedian(0).values
-                ranks.plot(self.ranks, bound, color=series(index)["color"], linewidth=0.9, linestyle=":")
+                bound = median(self.energy[index], dim=0)
+                ranks.plot(range(1, len(bound) + 1), bound, color=series(index)["color"], linewidth=0.9, linestyle=":")
             ranks.plot([], [], color="black", linewidth=0.9, linestyle=":", label="in as many directions of D")
             sizes.set_ylabel("||D|| / ||h||")
             sizes.set_ylim(bottom=0)
@@ -116,12 +119,12 @@ class Oracle(Finding):
         sizes = self.size[0][~self.size[0].isnan()]
         by_rank = ", ".join(
             f"{value:.0%} at rank {rank}"
-            for rank, value in zip(self.ranks, self.explained[0].nanmedian(0).values.tolist(), strict=True)
+            for rank, value in zip(self.ranks, median(self.explained[0], dim=0).tolist(), strict=True)
         )
         return (
             f"Training shifts the {self.sites[0]}'s output by {sizes.min():.1%} to {sizes.max():.1%} of its size. In "
             f"the median layer a linear map explains {by_rank} of the squared shift, a vector "
-            f"{self.vector[0].nanmedian():.0%} ({self.tokens[1]:,} held-out tokens)."
+            f"{median(self.vector[0]):.0%} ({self.tokens[1]:,} held-out tokens)."
         )
 
 
@@ -148,7 +151,8 @@ def oracle(subject: Subject, options: AnalysisOptions) -> Oracle:
     layers, ranks = sorted({layer for _, layer in places}), _ranks(subject, options)
     shape = (len(SITES), len(layers))
     size, vector = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
-    explained, energy = (torch.full((*shape, len(ranks)), torch.nan) for _ in range(2))
+    directions = min(max(DIRECTIONS, *ranks), subject.width)
+    explained, energy = (torch.full((*shape, count), torch.nan) for count in (len(ranks), directions))
     for group in within_memory({place: 6 * host.width**2 for place, host in places.items()}, options.memory_gb):
         for (site, layer), (fit, score) in _sums(subject, options, group).items():
             where = (SITES.index(site), layers.index(layer))
@@ -161,7 +165,7 @@ def oracle(subject: Subject, options: AnalysisOptions) -> Oracle:
                 mean = reduced_rank_ridge(fit, 0, intercept=True)
                 vector[where] = 1 - score.error(mean) / score.energy()
                 squares = torch.linalg.eigvalsh(fit.yy).flip(0).cumsum(0) / fit.energy()
-                energy[where] = squares[[rank - 1 for rank in ranks]].float().cpu()
+                energy[where] = squares[:directions].float().cpu()
     if explained.isnan().all():
         raise NothingToMeasureError("The trained model computes what its base computes: there is no shift.")
     return Oracle(

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.analysis.base import Analysis, AnalysisOptions, Finding, needs_more_tokens_than_width
-from trimtab.analysis.layers import spread, within_memory
+from trimtab.analysis.layers import median, spread, within_memory
 from trimtab.analysis.stream import at_sites, batches, hidden_states
 from trimtab.analysis.subject import Subject
 from trimtab.figures import figure, series
@@ -96,8 +96,8 @@ class PostBlock(Finding):
         low, high = self.bounds[len(self.bounds) // 2].tolist()
         return (
             f"A linear post-block map misses {self.held_out.min():.1%} to {self.held_out.max():.1%} of a random linear "
-            f"post-MLP steering on held-out prompts, {self.held_out.median():.1%} in the median layer (on the tokens "
-            f"of the fit {self.error.median():.1%}). Principal angles alone say \N{LEFT DOUBLE QUOTATION MARK}between "
+            f"post-MLP steering on held-out prompts, {median(self.held_out):.1%} in the median layer (on the tokens "
+            f"of the fit {median(self.error):.1%}). Principal angles alone say \N{LEFT DOUBLE QUOTATION MARK}between "
             f"{low:.2f} and {high:.2f}\N{RIGHT DOUBLE QUOTATION MARK} of layer {self.shown[len(self.shown) // 2]}."
         )
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from trimtab.analysis.adapter_norms import norms
 from trimtab.analysis.base import Analysis, AnalysisOptions, Finding, needs_float32, needs_joint_adapter
+from trimtab.analysis.joint_halves import halves, recorded
+from trimtab.analysis.layers import median
+from trimtab.analysis.stream import batches
 from trimtab.analysis.subject import Subject
-from trimtab.interventions.low_rank import LowRank
-from trimtab.sites import locate
-from trimtab.tuners.steering.layer import CHILD_NAME, SteeringLayer
+from trimtab.tuners.steering.hosts import backbone
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +80,7 @@ class ShiftOverlap(Finding):
         """The median and the largest cosine, and the range of the norms."""
         low, high = float(self.written_norm.min()), float(self.written_norm.max())
         return (
-            f"The median cosine is {float(self.cosine.nanmedian()):.3f}, the largest in size "
+            f"The median cosine is {float(median(self.cosine)):.3f}, the largest in size "
             f"{float(self.cosine.abs().nan_to_num().max()):.3f}. The norm of W_up is {low:.2g} to {high:.2g}."
         )
 
@@ -95,6 +93,7 @@ def shift_overlap(
     *,
     layers: Sequence[int] | None = None,
     skip_first: int = 0,
+    batch_tokens: int = 2048,
 ) -> ShiftOverlap:
     """Cosines and norms of a joint adapter whose steering half is low-rank at the site `block`.
 
@@ -109,10 +108,11 @@ def shift_overlap(
 
     Args:
         model: a model with a joint adapter.
-        prompts: token ids, one prompt at a time is run.
+        prompts: token ids; the language-model head is not run.
         adapter_name: which adapter.
         layers: indices of decoder layers; None: all.
         skip_first: tokens at the start of each prompt that do not count.
+        batch_tokens: tokens of a forward pass, padding included.
 
     Raises:
         ValueError: a decoder layer has no steering of the block, its MLP no LoRA, or the family no module for its
@@ -123,115 +123,46 @@ def shift_overlap(
         raise ValueError(f"Shifts are differences of hidden states: load the model in float32, not {model.dtype}.")
     if model.active_adapters != [adapter_name]:
         raise ValueError(f"The active adapters are {model.active_adapters}, not {adapter_name!r} alone.")
-    indices, mlps, steered = _halves(model, adapter_name, layers)
+    indices, mlps, steered = halves(model, adapter_name, layers)
     training = model.training
     model.eval()
-    cosines = []
+    cosines = torch.full((len(steered), len(prompts)), torch.nan)
     try:
-        for prompt in prompts:
-            with _recorded(steered, mlps) as recorded:
-                model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
-            cosines.append([_mean_cosine(*recorded[index], skip_first) for index in range(len(steered))])
+        for batch in batches(prompts, batch_tokens=batch_tokens, skip_first=skip_first):
+            with recorded(steered, mlps) as shifts:
+                ids, mask = batch.ids.to(model.device), batch.mask.to(model.device)
+                backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
+            of_layers = [_mean_cosines(*shifts[index], batch.kept) for index in range(len(steered))]
+            cosines[:, list(batch.prompts)] = torch.stack(of_layers)
     finally:
         model.train(training)
     factors = [norms(layer.intervention(adapter_name)) for layer in steered]
     written = torch.tensor([each["W_up"] for each in factors])[:, 0]
     free = torch.tensor([each.get("W_up before projection", each["W_up"]) for each in factors])[:, 0]
-    return ShiftOverlap(tuple(indices), torch.tensor(cosines).T, written, free)
+    return ShiftOverlap(tuple(indices), cosines, written, free)
 
 
-def _halves(
-    model: nn.Module, adapter_name: str, layers: Sequence[int] | None
-) -> tuple[list[int], list[nn.Module], list[SteeringLayer]]:
-    """Indices of the decoder layers, their MLPs and what steers them.
-
-    Raises:
-        ValueError: one of the halves is missing or merged, or the steering is not low-rank.
-    """
-    blocks = locate(model, "block", layers)
-    mlps = [model.get_submodule(host.module) for host in locate(model, "mlp_input", layers)]
-    steered = [_steering_of(model.get_submodule(host.module), host.layer) for host in blocks]
-    for host, mlp, steering in zip(blocks, mlps, steered, strict=True):
-        interventions = steering.steering_interventions
-        if adapter_name not in interventions or not isinstance(interventions[adapter_name], LowRank):
-            raise ValueError(f"The steering of layer {host.layer} by {adapter_name!r} is not low-rank.")
-        if not _lora_in(mlp):
-            raise ValueError(f"The MLP of layer {host.layer} has no LoRA: this measures joint adapters.")
-        if any(each.merged for each in _lora_in(mlp)):
-            raise ValueError("LoRA is merged into the weights: call unmerge_lora() first.")
-    return [host.layer for host in blocks], mlps, steered
-
-
-@contextmanager
-def _recorded(layers: Sequence[SteeringLayer], mlps: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
-    """Within the `with` block, each layer's (adapter's shift, LoRA's shift), both (tokens, width), in float32."""
-    lora: dict[int, Tensor] = {}
-    pairs: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def of_mlp(index: int, mlp: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-        with _without_lora(mlp):
-            lora[index] = _rows(output) - _rows(mlp.forward(*args, **kwargs))
-
-    def of_steering(index: int, layer: nn.Module, args: Any, output: Tensor) -> None:
-        pairs[index] = (_rows(output) - _rows(args[0]), lora.pop(index))
-
-    handles = [mlp.register_forward_hook(partial(of_mlp, i), with_kwargs=True) for i, mlp in enumerate(mlps)]
-    handles += [layer.register_forward_hook(partial(of_steering, i)) for i, layer in enumerate(layers)]
-    try:
-        yield pairs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _steering_of(block: nn.Module, layer: int) -> SteeringLayer:
-    steering = getattr(block, CHILD_NAME["output"], None)
-    if not isinstance(steering, SteeringLayer):
-        raise ValueError(f"Layer {layer} has no adapter at the site 'block'.")
-    return steering
-
-
-def _lora_in(module: nn.Module) -> list[LoraLayer]:
-    return [each for each in module.modules() if isinstance(each, LoraLayer)]
-
-
-@contextmanager
-def _without_lora(module: nn.Module) -> Iterator[None]:
-    """Within the `with` block, the LoRA layers in `module` compute what their base layers do."""
-    changed = [each for each in _lora_in(module) if not each._disable_adapters]
-    for each in changed:
-        each._disable_adapters = True  # PEFT's own switch also turns requires_grad off
-    try:
-        yield
-    finally:
-        for each in changed:
-            each._disable_adapters = False
-
-
-def _rows(h: Tensor) -> Tensor:
-    return h.detach().float().flatten(0, -2)
-
-
-def _mean_cosine(adapter: Tensor, lora: Tensor, skip_first: int) -> float:
-    """The mean over tokens, but for the first ones, at which both shifts are not zero."""
+def _mean_cosines(adapter: Tensor, lora: Tensor, kept: Tensor) -> Tensor:
+    """By row the mean over the tokens that are kept and at which both shifts are not zero; NaN if there are none."""
     if adapter.shape != lora.shape:
         raise ValueError("The MLP of this family is not one module: its output with and without LoRA cannot be taken.")
-    both = adapter.any(dim=1) & lora.any(dim=1)
-    both[:skip_first] = False
-    return float(functional.cosine_similarity(adapter[both], lora[both], dim=1).mean())
+    counted = (adapter.any(dim=1) & lora.any(dim=1)).view_as(kept) & kept.to(adapter.device)
+    cosines = functional.cosine_similarity(adapter, lora, dim=1).view_as(counted)
+    return cosines.where(counted, torch.nan).nanmean(1).cpu()
 
 
 def _measure(subject: Subject, options: AnalysisOptions) -> ShiftOverlap:
     model = cast(PeftModel, subject.model)
     name = model.active_adapters[0]
-    return shift_overlap(model, subject.prompts, name, layers=options.layers, skip_first=options.skip_first)
+    chosen: dict[str, Any] = {each: getattr(options, each) for each in ("layers", "skip_first", "batch_tokens")}
+    return shift_overlap(model, subject.prompts, name, **chosen)
 
 
 def _needs_both_halves(subject: Subject, options: AnalysisOptions) -> str | None:
     """Low-rank steering of the block, and LoRA in the MLP, in each of the chosen layers."""
     model = cast(PeftModel, subject.model)
     try:
-        _halves(model, model.active_adapters[0], options.layers)
+        halves(model, model.active_adapters[0], options.layers)
     except ValueError as error:
         return str(error)
     return None
