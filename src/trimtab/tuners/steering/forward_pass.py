@@ -12,7 +12,7 @@ from the first of these that is there:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,13 @@ class PromptEnd:
         generation: (rows, columns) true on the real tokens of the input of a running `generate`.
         lengths: (rows,) or, for packed rows, (sequences,) numbers of prompt tokens.
         labels: the labels that the model was called with.
+        mask: the attention mask that the model was called with; some models hand their backbone matrices made of it.
     """
 
     generation: Tensor | None = None
     lengths: Tensor | None = None
     labels: Tensor | None = None
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def read_forward_pass(arguments: Mapping[str, Any], end: PromptEnd, training: bo
         training: whether a guess would end up in gradients.
 
     Raises:
-        ValueError: it cannot be told where the prompt ends.
+        ValueError: it cannot be told where the prompt ends, or which tokens are padding.
     """
     ids = arguments.get("input_ids")
     tokens = ids if ids is not None else arguments.get("inputs_embeds")
@@ -89,15 +91,23 @@ def read_forward_pass(arguments: Mapping[str, Any], end: PromptEnd, training: bo
         real, prompt = _of_generation(end.generation.to(tokens.device), rows, past + count)
         return ForwardPass(real, prompt, None, past, count)
     real = torch.ones((rows, past + count), dtype=torch.bool, device=tokens.device)
-    mask = arguments.get("attention_mask")
-    if isinstance(mask, Tensor) and mask.shape == real.shape:
-        real = mask.bool()
+    masks = [mask for mask in (arguments.get("attention_mask"), end.mask) if mask is not None]
+    seen = _real_tokens(masks, rows, past + count)
+    real = real if seen is None else seen.to(real.device)
     starts = None
     position_ids = arguments.get("position_ids")
     if past == 0 and position_ids is not None and position_ids.dim() == 2:
         starts = (position_ids == 0).expand(rows, count) & real
+    unclear = bool(masks) and seen is None
+    if unclear and (starts is None or (end.lengths is None and end.labels is None)):
+        # Where positions say where each sequence begins, padding cannot shift its first tokens. Nothing else can tell.
+        raise ValueError(
+            f"positions other than 'all' need to know which tokens are padding, which {_described(masks[0])} does not "
+            f"say. Pass attention_mask as (rows, columns), here ({rows}, {past + count}), or for packed rows "
+            "position_ids with labels or trimtab.prompt_lengths."
+        )
     if end.lengths is not None:
-        return ForwardPass(*_of_lengths(end.lengths.to(real.device), real, starts), past, count)
+        return ForwardPass(*_of_lengths(end.lengths.to(real.device), real, starts, unclear), past, count)
     if end.labels is not None:
         # Labels of another shape are one a row or so: there the whole text is the prompt.
         supervised = torch.zeros_like(real)
@@ -135,6 +145,23 @@ def _cached_tokens(arguments: Mapping[str, Any]) -> int:
     return int(length())
 
 
+def _real_tokens(masks: Iterable[Any], rows: int, columns: int) -> Tensor | None:
+    """(rows, columns) true on real tokens, from the first mask that says it by token; None if none does.
+
+    A static cache may get a mask as long as the cache: what is behind the tokens so far is not there yet.
+    """
+    for mask in masks:
+        if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[0] == rows and mask.shape[1] >= columns:
+            return mask[:, :columns].bool()
+    return None
+
+
+def _described(mask: Any) -> str:
+    """An attention mask in words."""
+    kind = f"of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"that is a {type(mask).__name__}"
+    return f"an attention_mask {kind}"
+
+
 def _of_generation(given: Tensor, rows: int, seen: int) -> tuple[Tensor, Tensor]:
     """real and prompt while `generate` runs: what is not its input is generated.
 
@@ -147,10 +174,15 @@ def _of_generation(given: Tensor, rows: int, seen: int) -> tuple[Tensor, Tensor]
     return pad(given, (0, generated), value=True), pad(given, (0, generated), value=False)
 
 
-def _of_lengths(lengths: Tensor, real: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """real, prompt and starts where the caller has said how many tokens each prompt has."""
+def _of_lengths(
+    lengths: Tensor, real: Tensor, starts: Tensor | None, from_starts: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """real, prompt and starts where the caller has said how many tokens each prompt has.
+
+    `from_starts`: padding is not known, so each sequence is counted from its start, packed or not.
+    """
     rows = len(real)
-    if starts is not None and int(starts.sum(1).max()) > 1:
+    if starts is not None and (from_starts or int(starts.sum(1).max()) > 1):
         if len(lengths) != int(starts.sum()):
             raise ValueError(f"prompt_lengths has {len(lengths)} lengths for {int(starts.sum())} packed sequences.")
         sequence = starts.flatten().long().cumsum(0).view_as(real) - 1

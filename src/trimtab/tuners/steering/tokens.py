@@ -121,13 +121,14 @@ class TokenContext:
         if not self.listens:
             return
         self._model_runs = True
-        self._end = replace(self._end, labels=_arguments(model, args, kwargs).get("labels"))
+        arguments = _arguments(model, args, kwargs)
+        self._end = replace(self._end, labels=arguments.get("labels"), mask=arguments.get("attention_mask"))
 
     def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not self.listens:
             return
         self._model_runs = False
-        self._end = replace(self._end, labels=None)
+        self._end = replace(self._end, labels=None, mask=None)
         self._running = None
 
     def _before_backbone(self, backbone: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
