@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ import torch
 from transformers import TrainerCallback
 
 from small_runs import StopAfter, run, tensors
+from training.runs_together import METHODS, together
 from trimtab.training import RunDirectory, TrainingSettings, load_run
+from trimtab.training import run as run_module
+from trimtab.training import together as together_module
+from trimtab.training import trainer as trainer_module
 
 
 @pytest.mark.parametrize("method", ["post-block", "lora", "sft"])
@@ -85,3 +90,46 @@ def test_a_run_whose_result_is_empty_has_not_finished(tmp_path: Path) -> None:
     again = run(tmp_path / "run")
     assert again.result().steps == 3
     assert all(torch.equal(tensors(again)[name], value) for name, value in before.items())
+
+
+class Clock(TrainerCallback):
+    """A clock that only goes on while steps are taken, ten seconds each."""
+
+    now = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ten seconds later."""
+        self.now += 10.0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_time_of_an_interrupted_run_is_that_of_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Four steps of the first process are kept, two are of the second: 60 seconds; of two runs in a pass, 30 each."""
+    clock = Clock()
+    for module in (run_module, together_module, trainer_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    settings = TrainingSettings(batch_size=8, epochs=2, seed=1, checkpoint_every=2)
+
+    def start(*callbacks: TrainerCallback) -> None:
+        if alone:
+            run(tmp_path / "0", settings=settings, callbacks=[clock, *callbacks])
+        else:
+            together(tmp_path, METHODS[:2], settings=settings, callbacks=[clock, *callbacks])
+
+    with pytest.raises(KeyboardInterrupt):
+        start(StopAfter(5))
+    start()
+    assert RunDirectory(tmp_path / "0").result().seconds == (60.0 if alone else 30.0)
+
+
+@pytest.mark.parametrize("log_every", [3, 4])
+def test_a_resumed_run_logs_means_over_whole_intervals(tmp_path: Path, log_every: int) -> None:
+    """The checkpoint at step 4 lies inside an interval, or at its end: the lines are those of a straight run."""
+    settings = TrainingSettings(batch_size=4, epochs=2, seed=1, checkpoint_every=2, log_every=log_every)
+    straight = run(tmp_path / "straight", settings=settings)
+    assert [line["step"] for line in straight.metrics()] == list(range(log_every, 13, log_every))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", settings=settings, callbacks=[StopAfter(5)])
+    assert run(tmp_path / "broken", settings=settings).metrics() == straight.metrics()

@@ -78,9 +78,10 @@ def test_the_base_is_given_back(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_an_interrupted_pass_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Stopped after 5 of 6 steps, with checkpoints at 2 and 4; two orders of the batches."""
-    settings = replace(SETTINGS, epochs=2)
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_an_interrupted_pass_ends_with_the_same_bits(tmp_path: Path, log_every: int) -> None:
+    """Stopped after 5 of 6 steps, with checkpoints at 2 and 4; two orders of the batches; lines of three steps too."""
+    settings = replace(SETTINGS, epochs=2, log_every=log_every)
     together(tmp_path / "straight", settings=settings)
     with pytest.raises(KeyboardInterrupt):
         together(tmp_path / "broken", settings=settings, callbacks=[StopAfter(5)])

@@ -16,7 +16,7 @@ class TrainingResult(Record):
 
     `loss` is the mean over the last logging interval, in nats a supervised token. `tokens` counts every real
     token of the batches, `peak_memory` is in bytes (of the GPU, or of the whole process on a CPU), `seconds`
-    is the wall time of the last, possibly resumed, process.
+    is wall time: of an interrupted run that of all its processes, each up to the checkpoint that the next went on from.
     """
 
     model: str

@@ -36,7 +36,7 @@ class RunRecord(Record):
         tokens: real tokens of all training batches.
         loss: mean over the last logging interval, nats a supervised token.
         loss_curve: [step, loss] in at most 20 points, each the mean over equally many logged steps.
-        training_seconds: wall time of the last process that trained it.
+        training_seconds: wall time of all processes that trained it.
         evaluation_seconds: wall time of the answers.
         generated_tokens: tokens of the answers.
         peak_memory: bytes while it was trained (of the GPU, or of the whole process on a CPU).

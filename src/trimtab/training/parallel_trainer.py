@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from trimtab.files import write_text
 from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
+from trimtab.training.carried import Carried
 from trimtab.training.learner import LEARNER, Learner
 from trimtab.training.loss import IGNORED
 from trimtab.training.outcome import diverged
@@ -54,6 +55,7 @@ class ParallelTrainer(CompletionTrainer):
         batch_size: int,
         callbacks: list[TrainerCallback],
         share_prefix: bool = False,
+        started: float | None = None,
     ) -> None:
         """All adapters of `learners` are active in `model`; further arguments are those of `CompletionTrainer`."""
         self._learners = list(learners)
@@ -74,6 +76,7 @@ class ParallelTrainer(CompletionTrainer):
                 batch_size,
                 [_Metrics(self), *callbacks],
                 share_prefix,
+                started=started,
             )
         self.train_dataset = ByIndices(train_dataset)
         self.data_collator = partial(collate_orders, self.data_collator)
@@ -163,14 +166,20 @@ class ParallelTrainer(CompletionTrainer):
         self._steps_summed = 0
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As the Trainer's: the adapters in folders of their names; and who has diverged, and the tokens."""
+        """As the Trainer's: the adapters in folders of their names; and what is counted adapter by adapter."""
         super().save_model(output_dir, _internal_call)
-        state = {"tokens": self.tokens, "diverged": {name: str(error) for name, error in self.diverged.items()}}
+        state = {
+            "tokens": self.tokens,
+            "diverged": {name: str(error) for name, error in self.diverged.items()},
+            "summed": self._summed.tolist(),
+            "steps_summed": self._steps_summed,
+        }
         write_text(Path(output_dir or str(self.args.output_dir)) / _STATE, json.dumps(state))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Every adapter as it was; the Trainer's own way makes one of them trainable."""
         checkpoint = Path(resume_from_checkpoint)
+        self.carried = Carried.load(checkpoint)
         for learner, parameters in zip(self._learners, self._parameters, strict=True):
             saved = load_file(checkpoint / learner.name / WEIGHTS)
             with torch.no_grad():
@@ -179,6 +188,9 @@ class ParallelTrainer(CompletionTrainer):
         state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
         self.tokens = state["tokens"]
         self.diverged = {name: FloatingPointError(message) for name, message in state["diverged"].items()}
+        # Checkpoints of earlier versions have no sums.
+        self._summed += torch.tensor(state.get("summed", 0.0), device=self._summed.device)
+        self._steps_summed = state.get("steps_summed", 0)
 
     def _order(self, lengths: list[int], batch_size: int, seed: int) -> ParallelSampler:
         return ParallelSampler([LengthGroupedSampler(lengths, batch_size, each) for each in self._seeds])

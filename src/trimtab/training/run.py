@@ -141,6 +141,7 @@ def train(
             [MetricsWriter(run.metrics_file), *([bar] if progress else []), *callbacks],
             share_prefix=settings.share_prefix,
             rate_factors=method.rate_factors,
+            started=started,
         )
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -149,7 +150,7 @@ def train(
             raise
         finally:
             bar.close()
-        seconds = time.perf_counter() - started
+        seconds = trainer.seconds
         require_finite(tuned.named_parameters(), method)
         if state.is_main_process:
             _save(tuned, tokenizer, method, run)

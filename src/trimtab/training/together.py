@@ -135,6 +135,7 @@ def train_together(
             settings.batch_size,
             [*([bar] if progress else []), *callbacks],
             share_prefix=settings.share_prefix,
+            started=started,
         )
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -143,7 +144,7 @@ def train_together(
                 raise
         finally:
             bar.close()
-        seconds = time.perf_counter() - started
+        seconds = trainer.seconds
 
         errors: list[FloatingPointError | None] = []
         for index, (job, run, learner) in enumerate(zip(jobs, runs, learners, strict=True)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import SFTConfig, SFTTrainer
 
 from trimtab.training.batches import LengthGroupedSampler, ParallelSampler
+from trimtab.training.carried import Carried, GoOn
 from trimtab.training.loss import CompletionLoss
 from trimtab.training.outcome import diverged
 from trimtab.training.rate_factors import FACTOR, split_by_rate
@@ -24,6 +27,9 @@ class CompletionTrainer(SFTTrainer):
 
     TRL's own fused head scores every position on a CPU (it compacts on Triton devices only) and adds metrics
     that cost a soft-max each; this loss is the plain one, at the supervised positions.
+
+    Attributes:
+        carried: what the processes before this one have left, where training goes on from a checkpoint.
     """
 
     def __init__(
@@ -36,8 +42,14 @@ class CompletionTrainer(SFTTrainer):
         callbacks: list[TrainerCallback],
         share_prefix: bool = False,
         rate_factors: Mapping[str, float] | None = None,
+        started: float | None = None,
     ) -> None:
-        """Build the batches of `batch_size` (all processes and accumulation steps), then SFTTrainer."""
+        """Build the batches of `batch_size` (all processes and accumulation steps), then SFTTrainer.
+
+        `started` is when the run began in this process, by `time.perf_counter()`; None: now.
+        """
+        self._started = time.perf_counter() if started is None else started
+        self.carried = Carried()
         self._rate_factors = rate_factors or {}
         lengths = [len(ids) for ids in train_dataset["input_ids"]]
         self._sampler = self._order(lengths, batch_size, args.seed)
@@ -46,7 +58,7 @@ class CompletionTrainer(SFTTrainer):
             args=args,
             train_dataset=train_dataset,
             processing_class=tokenizer,
-            callbacks=[_EpochOf(self._sampler), *callbacks],
+            callbacks=[_EpochOf(self._sampler), GoOn(self), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         # The loss is divided by the number of tokens of the whole step, whatever the family's forward takes.
@@ -86,6 +98,23 @@ class CompletionTrainer(SFTTrainer):
         if not torch.isfinite(loss):
             raise diverged(loss, self.state.global_step + 1, self._get_learning_rate())
         return loss
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, that of the processes before this one included, up to their last checkpoint."""
+        return self.carried.seconds + time.perf_counter() - self._started
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the Trainer's, and what a resumed run needs besides."""
+        super().save_model(output_dir, _internal_call)
+        loss = self.accelerator.gather(self._tr_loss.detach()).mean().item()
+        if self.args.should_save:
+            steps = self.state.global_step - self._globalstep_last_logged
+            Carried(self.seconds, loss, steps).save(Path(output_dir or str(self.args.output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.carried = Carried.load(Path(resume_from_checkpoint))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The Trainer's, its groups split where parameters have learning rates of their own."""
