@@ -66,7 +66,7 @@ def test_through_its_file(tmp_path: Path) -> None:
         assert isinstance(loaded.lora, LoraConfig)
         assert loaded.lora.rank_pattern == {"o_proj": 3}
     with pytest.warns(UserWarning, match="of_tomorrow"):  # a newer PEFT's LoRA, with an option that is not known here
-        later = JointConfig(lora={**written["lora"], "of_tomorrow": 1})
+        later = JointConfig(lora={**written["lora"], "peft_version": "99.0.0", "of_tomorrow": 1})
     assert later.lora_half.r == 2
 
 

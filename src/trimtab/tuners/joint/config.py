@@ -14,6 +14,7 @@ from trimtab.interventions import get_intervention, intervention_names
 from trimtab.registry import check_choice, unknown
 from trimtab.tuners.joint.stream_weights import ROLES
 from trimtab.tuners.steering.config import FROM_GRADIENT, SteeringConfig
+from trimtab.tuners.steering.options import strange_options, with_known_options
 
 CONSTRAINTS = {"orthogonal": "written", "none": None, "input": "read"}
 """The choices, and which side of an intervention each acts on (`Intervention.written`, `Intervention.read`)."""
@@ -25,6 +26,7 @@ STARTS = (True, False, None, "gaussian", "orthogonal")
 """LoRA's starts that leave the base weights as they are."""
 
 
+@with_known_options
 @dataclass
 class JointConfig(SteeringConfig):
     """LoRA on the weights and steering of the stream, trained together as one adapter (paper, sections 4 and 5.2).
@@ -117,9 +119,8 @@ def _own_lora(lora: LoraConfig | dict[str, Any] | None) -> LoraConfig:
         lora = LoraConfig(r=8, lora_alpha=8, target_modules="all-linear")
     elif isinstance(lora, dict):
         found = {field.name for field in dataclasses.fields(LoraConfig)}
-        for name in lora:
-            if name not in found and "peft_version" not in lora:  # else PEFT's own care for other versions
-                raise unknown("option of lora", name, found)
+        for name in strange_options(lora, found):
+            raise unknown("option of lora", name, found)
         lora = LoraConfig.from_peft_type(**{"peft_type": "LORA", **lora})
     if type(lora) is not LoraConfig:
         kind = lora.peft_type if isinstance(lora, PeftConfig) else type(lora).__name__

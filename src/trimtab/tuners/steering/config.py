@@ -17,6 +17,7 @@ from trimtab.registry import check_choice
 from trimtab.sites import site_names
 from trimtab.tuners.steering.files import adapter_tensors, add_loading_note
 from trimtab.tuners.steering.heads import check_selection, checked_heads
+from trimtab.tuners.steering.options import is_saved, with_known_options
 
 FROM_GRADIENT = "gradient"
 """The start that needs to see the task; see `start_from_gradient`."""
@@ -25,6 +26,7 @@ RANDOM_UP = "random_up"
 """The start with W_up at random and W_down at zero."""
 
 
+@with_known_options
 @dataclass
 class SteeringConfig(PeftConfig):
     """h <- h + strength * shift(h) at a site, by an intervention, on some positions, in some layers.
@@ -63,6 +65,7 @@ class SteeringConfig(PeftConfig):
 
     Raises:
         ValueError: an unknown name (with the nearest one), or a value out of range.
+        TypeError: an unknown option (with the nearest one).
     """
 
     r: int = field(default=8, metadata={"help": "Rank of a low-rank shift."})
@@ -97,11 +100,11 @@ class SteeringConfig(PeftConfig):
     def __post_init__(self) -> None:
         """Check every field, so that a mistake is reported before a model is touched."""
         super().__post_init__()
-        self.peft_type = PeftType["STEERING"]
-        # Not fields: what a saved configuration was made for (`base` tells what this one is attached to), and names
-        # and shapes in the file beside it.
-        self._saved_base = self.base
+        # Not fields: what a saved configuration was made for (`base` tells what this one, or the one that it is a copy
+        # of, is attached to), and names and shapes in the file beside it.
+        self._saved_base = self.base if is_saved(self.peft_type) else None
         self._saved_shapes: dict[str, tuple[int, ...]] | None = None
+        self.peft_type = PeftType["STEERING"]
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's tuners keep it
         if isinstance(self.exclude_modules, list):

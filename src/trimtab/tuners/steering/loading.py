@@ -15,7 +15,14 @@ from typing import Any
 from torch import nn
 
 from trimtab.tuners.steering.attachment import Attachment
-from trimtab.tuners.steering.files import check_finite, check_keys, file_tensors, saved_beside, without_prefix
+from trimtab.tuners.steering.files import (
+    INTERVENTIONS,
+    check_finite,
+    check_keys,
+    file_tensors,
+    saved_beside,
+    without_prefix,
+)
 
 _LOADER = "_load_pretrained_model"
 
@@ -44,6 +51,10 @@ def _load(
     adapter_name: str, expected: Mapping[str, tuple[int, ...]], before: Attachment, model: Any, **options: Any
 ) -> Any:
     forget_check(model)
+    keys = options.get("expected_keys")
+    if keys is not None and not any(f"{INTERVENTIONS}.{adapter_name}." in key for key in keys):
+        # Another adapter: this one was attached by a saved configuration, to be fresh.
+        return getattr(model, _LOADER)(model=model, **options)
     try:
         beside = saved_beside(model, model.peft_config[adapter_name].modules_to_save)
         check_keys("The adapter's file", without_prefix(_shapes(**options)), expected, beside)
