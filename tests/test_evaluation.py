@@ -60,6 +60,9 @@ def test_answers_stop_at_the_end_of_text() -> None:
     cut = generate_answers(model, tokenizer, PROMPTS, 12)
     assert cut == [answer[: answer.index(stop)] if stop in answer else answer for answer in free]
     assert len(cut[0]) <= 3
+    kept = generate_answers(model, tokenizer, PROMPTS, 12, keep_end=True)
+    assert kept == [answer[: answer.index(stop) + 1] if stop in answer else answer for answer in free]
+    assert stop != tokenizer.eos_token_id  # one of the model's own
 
 
 @pytest.mark.parametrize("steered", [False, True])

@@ -102,6 +102,7 @@ def evaluate(
             "dtype": str(model.dtype).removeprefix("torch."),
             "strengths": get_strengths(model),
         },
+        split_note=task.split_note,
     )
 
 
@@ -111,9 +112,11 @@ def generate_answers(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     share_prefix: bool = True,
+    keep_end: bool = False,
 ) -> list[list[int]]:
     """The tokens that `model` continues each prompt with, greedily, up to an end-of-text token.
 
+    That token, of which a model may have several, is among them with `keep_end` only.
     With `share_prefix`, what all prompts begin with is computed once (`trimtab.prefix`). Of the model's own generation
     settings only the end-of-text tokens apply: a score must not depend on sampling, penalties or suppressed tokens.
     """
@@ -139,7 +142,7 @@ def generate_answers(
             )
     finally:
         model.train(was_training)
-    return [_until(row, ends) for row in output[:, ids.shape[1] :].tolist()]
+    return [_until(row, ends, keep_end) for row in output[:, ids.shape[1] :].tolist()]
 
 
 def _padded(
@@ -190,9 +193,9 @@ def _end_tokens(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> list[int
     return sorted({end for end in (*ends, tokenizer.eos_token_id) if end is not None})
 
 
-def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
-    """`tokens` in front of the first that is among `ends`."""
-    return next((tokens[:i] for i, token in enumerate(tokens) if token in ends), tokens)
+def _until(tokens: list[int], ends: Sequence[int], keep_end: bool) -> list[int]:
+    """`tokens` in front of the first that is among `ends`, or up to it."""
+    return next((tokens[: i + keep_end] for i, token in enumerate(tokens) if token in ends), tokens)
 
 
 def _record(task: Task, example: Example, output: str) -> dict[str, Any]:

@@ -63,6 +63,18 @@ def test_the_metric_of_logits_is_the_fisher_information_of_the_last_norm_and_hea
     assert_close(found.double(), wanted / count, rtol=1e-2, atol=1e-3 * float(wanted.abs().max() / count))
 
 
+def test_a_metric_of_half_precision_is_positive_where_the_models_are_sure() -> None:
+    """Where p is nearly one word, diag(p) - p p^T is a small difference: rounding must not outweigh it."""
+    base = tiny_model("llama")
+    with torch.no_grad():
+        base.lm_head.weight.mul_(500)
+    tuned = lora_teacher(base)
+    runners = BlockRunner(base.to(torch.bfloat16)), BlockRunner(tuned.to(torch.bfloat16))
+    found = logit_metric(*runners, batches(texts(6), 60, base.device)).double()
+    values = torch.linalg.eigvalsh((found + found.T) / 2)
+    assert values[0] > -1e-5 * values[-1]
+
+
 def test_gradients_are_those_of_the_drawn_tokens() -> None:
     """Over many draws, sum g g^T behind the last layer is its expectation, from the derivative for every token."""
     base = tiny_model("gpt2")

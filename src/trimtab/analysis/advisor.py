@@ -49,11 +49,12 @@ class _Place:
     layer: int
     steering: SteeringLayer
     width: int
+    number_bytes: int
 
     @property
     def bytes(self) -> int:
         """Of its sums."""
-        return 4 * self.width * (self.width + 1)
+        return self.number_bytes * self.width * (self.width + 1)
 
 
 def advise(
@@ -120,8 +121,9 @@ def advise(
     vectors: dict[tuple[str, int], tuple[float, float]] = {}
     total = 0.0
     with _with_fresh_adapters(model, configs) as tuned:
+        each = torch.promote_types(model.dtype, torch.float32).itemsize
         places = [
-            _Place(site, host.layer, getattr(model.get_submodule(host.module), CHILD_NAME[host.side]), host.width)
+            _Place(site, host.layer, getattr(model.get_submodule(host.module), CHILD_NAME[host.side]), host.width, each)
             for site in names
             for host in hosts[site]
         ]

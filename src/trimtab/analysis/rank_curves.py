@@ -101,9 +101,10 @@ class RankCurves(Finding):
         points = [point for curve in self.curves for point in curve.points]
         seeds, n = (sorted({getattr(point, name) for point in points}) for name in ("seeds", "n"))
         error = 100 * max(point.standard_error for point in points)
+        bars = "standard errors" if seeds == [1] else "standard deviations"
         return (
             "Accuracy of low-rank steering by rank, linear and with an activation inside (figure 5, left), each at the "
-            f"learning rate that validation chose: mean over {_range(seeds)} seed(s), with standard deviations. All "
+            f"learning rate that validation chose: mean over {_range(seeds)} seed(s), with {bars}. All "
             f"ranks answer the same {_range(n)} examples, whose number alone gives a standard error of up to "
             f"{error:.1f} points."
         )

@@ -109,9 +109,10 @@ def distill(
         answer_tokens: tokens that the tuned model may answer; the task's limit (of a file 64) if not given.
         student: the adapter that is fitted.
         settings: of the fit.
-        options: how both models are loaded; float32 is best, since shifts are differences.
+        options: how both models are loaded; in float32 unless a dtype is given, since shifts are differences.
         score: how many test examples base, tuned and distilled model answer, for their accuracy; none if not given.
-        scratch: folder for the streams of the texts while this runs; the system's for temporary files if not given.
+        scratch: folder for the streams of the texts while this runs; the system's for temporary files,
+            which may be in memory, if not given.
         out: the directory for the adapter and the report; runs/TASK/distilled if not given.
         overwrite: replace what is there.
     """
@@ -140,8 +141,9 @@ def distill(
         raise ValueError(f"{len(given)} prompt(s) are too few: some are fitted on and some held out.")
     limit = answer_tokens or (ANSWER_TOKENS if chosen is None else chosen.max_new_tokens)
 
-    model, tokenizer = load_model(base, **asdict(options))
-    teacher = load_tuned(tuned, model, tokenizer, options)
+    exact = replace(options, dtype="float32") if options.dtype == "auto" else options
+    model, tokenizer = load_model(base, **asdict(exact))
+    teacher = load_tuned(tuned, model, tokenizer, exact)
     require_related(model, teacher)
     locate(model, config.site, config.layers)
     in_chat = bool(recipe_of(tuned).get("chat")) if chat is None else chat

@@ -111,7 +111,8 @@ def _require_own_base(base: PreTrainedModel, tuned: PeftModel) -> None:
         if ours and theirs and ours.lower() != theirs.lower():
             raise ValueError(
                 f"The tuned model's adapter {name!r} was trained on {config.base_model_name_or_path!r}, not on "
-                f"{model_name(base)!r}. Name that base."
+                f"{model_name(base)!r}. Name that base; if one model has two names, write this one into the adapter's "
+                "adapter_config.json as base_model_name_or_path."
             )
 
 

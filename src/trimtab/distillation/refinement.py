@@ -69,7 +69,7 @@ def refine_layers(
     own, aim = streams
     last = len(base.layers) - 1
     by_layer = {each.layer: each for each in fitted}
-    judge = _Judge(base, tuned, batches, held_out, final)
+    judge = _Judge(base, tuned, batches, held_out, final, config)
     lowest = judge.divergence(_steering(by_layer), 0, None)
     changed = 0
     for layer in track(range(last + 1), "refining layers", console=Console(stderr=True), disable=not progress):
@@ -102,7 +102,7 @@ def refine_layers(
         solution, ridge = solve(sums, config, settings.ridge, costs.metric(layer))
         candidate = replace(present, intervention=with_map(fresh(config, h), solution), ridge=ridge)
         trial = {**by_layer, layer: candidate}
-        found = judge.divergence(_steering(trial), layer + 1, own, candidate, config)
+        found = judge.divergence(_steering(trial), layer + 1, own, candidate)
         if found < lowest:
             lowest, by_layer, changed = found, trial, changed + 1
     return [by_layer[layer] for layer in sorted(by_layer)], changed
@@ -118,8 +118,9 @@ class _Judge:
         batches: Sequence[TextBatch],
         held_out: Sequence[bool],
         final: StoredStreams,
+        config: SteeringConfig,
     ) -> None:
-        self._base, self._tuned, self._final = base, tuned, final
+        self._base, self._tuned, self._final, self._policy = base, tuned, final, config.policy
         self._batches = [(index, batch) for index, batch in enumerate(batches) if held_out[index]]
 
     def divergence(
@@ -128,20 +129,24 @@ class _Judge:
         first: int,
         streams: StoredStreams | None,
         in_front: FittedLayer | None = None,
-        config: SteeringConfig | None = None,
     ) -> float:
         """With `steering`, from layer `first` on, whose input is `streams` steered by `in_front`."""
         last = len(self._base.layers) - 1
         total, count = 0.0, 0
         for index, batch in self._batches:
-            stream = None
-            if streams is not None and in_front is not None and config is not None:
-                stream = steered(in_front.intervention, streams[index], tokens_of(batch, config.policy))
+            tokens = tokens_of(batch, self._policy)
+            ours = None
+            if streams is not None and in_front is not None:
+                ours = steered(in_front.intervention, streams[index], tokens)
+            if first <= last:
+                ours = self._base.run(batch, first, last, ours, steering)
+                if last in steering:
+                    ours = steered(steering[last], ours, tokens)
             theirs = self._final[index]
             for chosen in chunks(batch.predicts):
                 reference = self._tuned.logits(batch, chosen, last + 1, theirs)
-                ours = self._base.logits(batch, chosen, first, stream, steering)
-                total += float(kl(reference, ours.to(reference.device)).sum())
+                found = self._base.logits(batch, chosen, last + 1, ours)
+                total += float(kl(reference, found.to(reference.device)).sum())
                 count += int(chosen.sum())
         return total / count
 

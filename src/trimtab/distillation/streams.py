@@ -130,8 +130,9 @@ class BlockRunner:
             handle.remove()
 
     def _call(self, module: nn.Module, batch: TextBatch) -> Any:
+        device = self.model.device  # the two models may be on different ones
         with prompt_lengths(self.model, batch.prompt.sum(1)):
-            return module(input_ids=batch.ids, attention_mask=batch.real.long(), use_cache=False)
+            return module(input_ids=batch.ids.to(device), attention_mask=batch.real.long().to(device), use_cache=False)
 
     @contextmanager
     def _only(
@@ -152,7 +153,7 @@ class BlockRunner:
             captured[index] = h
             if index not in steering:
                 return output
-            h = steering[index].steer(h, 1.0, tokens)
+            h = steering[index].steer(h, 1.0, None if tokens is None else tokens.to(h.device))
             return h if isinstance(output, Tensor) else (h, *output[1:])
 
         layers = list(self.layers)

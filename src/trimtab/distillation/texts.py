@@ -68,8 +68,8 @@ def answered(
 ) -> list[Encoded]:
     """The prompts of `examples`, each with what the tuned model answers greedily: no label is read.
 
-    An answer that ends before `max_new_tokens` has the end-of-text token for its last one, so that where to stop is
-    part of what is distilled.
+    An answer that ends before `max_new_tokens` has the token that ended it for its last one, so that where to stop, and
+    with which of the model's end tokens, is part of what is distilled.
 
     Raises:
         ValueError: no examples, an empty prompt, or one that leaves no room for the answer in the model's context.
@@ -78,13 +78,12 @@ def answered(
         raise ValueError("There are no prompts to distil on.")
     prompts = [encode_prompt(tokenizer, example, chat) for example in examples]
     require_answerable(examples, prompts, max_new_tokens, context_length(tuned))
-    end = tokenizer.eos_token_id
     texts: list[Encoded | None] = [None] * len(prompts)
     for batch in length_batches([len(prompt) for prompt in prompts], max_new_tokens, batch_tokens):
-        answers = generate_answers(tuned, tokenizer, [prompts[index] for index in batch], max_new_tokens)
+        chosen = [prompts[index] for index in batch]
+        answers = generate_answers(tuned, tokenizer, chosen, max_new_tokens, keep_end=True)
         for index, answer in zip(batch, answers, strict=True):
-            stopped = len(answer) < max_new_tokens and end is not None
-            texts[index] = Encoded(prompts[index], [*answer, end] if stopped else answer)
+            texts[index] = Encoded(prompts[index], answer)
     return [text for text in texts if text is not None]
 
 
