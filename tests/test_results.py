@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult
+from made_runs import made_run
+from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult, RunRecord
 from trimtab.results.environment import git_state
+from trimtab.sweeps import load_results
 
 
 def result() -> EvaluationResult:
@@ -91,6 +93,25 @@ def test_a_record_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="lacks seconds"):
         EvaluationResult.load(tmp_path / "result.json")
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It lacks what that version did not write: that is not known, and is not taken for something else."""
+    result().save(tmp_path / "result.json")
+    content = json.loads((tmp_path / "result.json").read_text())
+    del content["split_note"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    assert EvaluationResult.load(tmp_path / "result.json").split_note is None
+    content = made_run(together=6, split_note="dev").to_dict()
+    del content["together"], content["split_note"]
+    old = RunRecord.from_dict(content, tmp_path)
+    assert (old.together, old.split_note) == (None, None)
+
+
+def test_committed_records_are_read() -> None:
+    """Those of the study, which an earlier version wrote."""
+    committed = Path(__file__).parents[1] / "benchmarks" / "results" / "study-runs.jsonl"
+    assert {record.task for record in load_results(committed)} == {"listops-small"}
 
 
 def testgit_state_is_the_commit_of_a_tracked_file_only(tmp_path: Path) -> None:

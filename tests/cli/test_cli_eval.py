@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from cli.commands import EVAL, TRAIN, Run
 from tiny_language import byte_tokenizer, tiny_model
 from trimtab.cli import loading
+from trimtab.tasks import get_task
 
 
 def test_eval_needs_no_more_than_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,10 +22,14 @@ def test_eval_needs_no_more_than_the_run(run: Run, capsys: pytest.CaptureFixture
     assert run(f"train --model model {options} --batch_size 2 --device cpu --dtype float32 --out run") == 0
     capsys.readouterr()
     assert run(f"{EVAL} --adapter run --examples 5") == 0
-    assert re.search(r"listops-small \(test\): \d+\.\d ± \d+\.\d % \(n = 5\)", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"listops-small \(test\): \d+\.\d ± \d+\.\d % \(n = 5\)", said)
+    note = get_task("listops-small", max_depth=2).split_note
+    assert f"splits: {note}\n" in said
     directory = Path("run/evaluation/listops-small-test")
     result = json.loads((directory / "result.json").read_text())
     records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
+    assert result["split_note"] == note
     assert result["accuracy"] == {"correct": sum(record["correct"] for record in records), "n": 5}
     assert all(record["prompt"].count("[") == 1 for record in records)  # depth 2: no list inside a list
     assert run(f"{EVAL} --adapter run --examples 5") == 1  # there is a result

@@ -118,6 +118,12 @@ def test_the_sizes_are_said() -> None:
     assert "BoolQ: trained on 400, scored on 100 test; the paper 9,430 and 3,270." in table.note
 
 
+def test_where_the_splits_come_from_is_said() -> None:
+    """A score on something else than the paper's test split says so below the table."""
+    (table,) = tables(table_1, outcomes(*seeds(60, 61, split_note="dev 60:20:20; NOT the official test split")))
+    assert "100 test (splits: dev 60:20:20; NOT the official test split); the paper" in table.note
+
+
 def test_missing_seeds_are_said() -> None:
     """A mean over one of three seeds is not shown as if it were the whole."""
     found = outcomes(*seeds(60))

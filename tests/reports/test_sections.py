@@ -90,9 +90,36 @@ def test_costs_are_medians_over_trainings() -> None:
         made_run(seed=2, training_seconds=20.0, peak_memory=2),
     ]
     found = cost.Cost.of(runs)
-    assert (found.per_run, found.runs, found.peak_memory) == (20.0, 3, 3)
-    assert found.per_thousand_tokens == pytest.approx(1.0)
+    assert found.training is not None
+    assert (found.training.per_run, found.alone, found.shared, found.training.peak_memory) == (20.0, 3, 0, 3)
+    assert found.training.per_thousand_tokens == pytest.approx(1.0)
     assert found.per_answer == pytest.approx(0.1)
+
+
+def test_what_a_shared_pass_cost_is_no_methods_cost() -> None:
+    """Of two trainings, one alone and one of six in a pass, the first counts; a method of shared passes has no time."""
+    shared = {"together": 6, "training_seconds": 5.0, "peak_memory": 9_000_000_000}
+    found = outcomes(
+        *seeds(50, together=1, training_seconds=60.0, peak_memory=2_000_000_000),
+        made_run(seed=1, **shared),
+        *seeds(50, method="lora", **shared),
+    )
+    table, picture = cost.parts(found)
+    assert isinstance(table, Table)
+    rows = {row.cells[0]: row.cells[1:] for row in table.rows}
+    assert rows == {"post-block": ("3", "60", "2.00", "100", "1", "1"), "lora": ("–", "–", "–", "100", "0", "1")}
+    assert "trained together in one pass are left out" in table.note
+    assert "earlier version" not in table.note
+    assert isinstance(picture, Picture)
+    assert "lora" not in picture.alt
+
+
+def test_records_that_do_not_say_whether_a_pass_was_shared_are_marked() -> None:
+    """They are from before records did; they count, and the table says so."""
+    table, _ = cost.parts(outcomes(*seeds(50)))
+    assert isinstance(table, Table)
+    assert table.rows[0].cells[2] == "60"
+    assert "did not note whether a pass was shared" in table.note
 
 
 def test_a_loss_curve_is_the_mean_over_the_seeds() -> None:

@@ -16,7 +16,7 @@ from trimtab.sweeps import SweepRecipe, sweep
 
 METHODS: list[Any] = ["post-block", {"method": "post-block", "r": 1, "label": "rank 1"}]
 TRAINING = {"batch_size": 4, "epochs": 2, "dtype": "float32", "checkpoint_every": 1}
-OF_A_CLOCK = {"training_seconds", "evaluation_seconds", "peak_memory", "finished", "environment"}
+OF_A_CLOCK = {"training_seconds", "evaluation_seconds", "peak_memory", "finished", "environment", "together"}
 """What may differ between two sweeps of one recipe."""
 Ran = list[tuple[str, float, int, str]]
 """Label, rate, seed and split of what was run, in order."""

@@ -26,7 +26,7 @@ METHODS: list[tuple[Method, int]] = [
     (get_method("post-block"), 5),
 ]
 """Rates, schedules, sites, positions, starts and (the last one) another order of the batches."""
-OF_A_CLOCK = {"seconds", "peak_memory", "environment"}
+OF_A_CLOCK = {"seconds", "peak_memory", "environment", "together"}
 
 
 def jobs(out: Path, chosen: list[tuple[Method, int]] | None = None, settings: TrainingSettings = SETTINGS) -> list[Job]:

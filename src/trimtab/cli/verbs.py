@@ -133,7 +133,9 @@ def evaluate(
     )
     result.save(directory / "result.json")
     Console().print(
-        f"{result}\n{result.unparsed:,} answers could not be read; all are in {directory / 'records.jsonl'}",
+        f"{result}\nsplits: {result.split_note}\n"
+        f"{result.unparsed:,} answers could not be read; all are in {directory / 'records.jsonl'}",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

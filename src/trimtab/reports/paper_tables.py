@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from trimtab.reports.document import NOTHING, Row, percent, signed, significant
@@ -143,7 +144,7 @@ def delta_range(table: int, name: str, task: str) -> str:
 
 
 def sizes_note(outcomes: Outcomes, model: str, tasks: Sequence[str]) -> str:
-    """On how many examples was trained and scored, beside the paper's counts."""
+    """On how many examples was trained and scored, beside the paper's counts, and which splits these are."""
     texts = []
     for task in tasks:
         runs = [record for cell in outcomes.of(model, task) for record in outcomes.finals(cell)]
@@ -153,7 +154,12 @@ def sizes_note(outcomes: Outcomes, model: str, tasks: Sequence[str]) -> str:
         scored = " or ".join(f"{count:,}" for count in sorted({record.n for record in runs}))
         paper = SIZES.get(TASKS.get(task, ""))
         beside = f"; the paper {paper[0]:,} and {paper[1]:,}" if paper else "; not a task of the paper"
-        texts.append(f"{task_name(outcomes, task)}: trained on {trained}, scored on {scored} {runs[0].split}{beside}")
+        # Of files of one's own the note names the paths: a report says nothing of the disk that it was made on.
+        told = {re.sub(r"(?<!\S)/\S*/", "", record.split_note) for record in runs if record.split_note}
+        notes = " or ".join(sorted(told))
+        splits = f" (splits: {notes})" if notes else ""
+        name = task_name(outcomes, task)
+        texts.append(f"{name}: trained on {trained}, scored on {scored} {runs[0].split}{splits}{beside}")
     return "Examples. " + ". ".join(texts) + "." if texts else ""
 
 

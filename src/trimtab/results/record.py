@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,6 +46,8 @@ class Record:
     def from_dict(cls, content: dict[str, Any], path: Path) -> Self:
         """The record that `to_dict` wrote; `path`, where it was read, is for messages.
 
+        A field with a default may be missing: an earlier version did not write it.
+
         Raises:
             ValueError: as `load`.
         """
@@ -56,7 +58,8 @@ class Record:
         if kind != cls.__name__:
             raise ValueError(f"{path} holds a record of kind {kind!r}, not {cls.__name__!r}.")
         names = {each.name for each in fields(cls)}
-        if missing := names - content.keys():
+        needed = {each.name for each in fields(cls) if each.default is each.default_factory is MISSING}
+        if missing := needed - content.keys():
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
         for key in content.keys() - names:
             raise unknown(f"key in {path}", key, names)

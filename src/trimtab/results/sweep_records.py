@@ -45,6 +45,9 @@ class RunRecord(Record):
         finished: when, ISO 8601 in UTC.
         configuration: all that the numbers depend on.
         environment: versions, machine and code of the process that scored it.
+        together: how many runs shared the pass that trained it, 1 alone; of several `training_seconds` is an equal
+            share, and `peak_memory` that of the whole pass. None: an earlier version wrote the record.
+        split_note: where the task's splits come from; None: likewise.
     """
 
     run: str
@@ -77,6 +80,8 @@ class RunRecord(Record):
     finished: str
     configuration: dict[str, Any]
     environment: Environment
+    together: int | None = None
+    split_note: str | None = None
 
     @property
     def score(self) -> Accuracy:

@@ -117,6 +117,8 @@ def run_one(
         finished=now(),
         configuration=run.to_dict(),
         environment=scored.environment,
+        together=trained.together,
+        split_note=scored.split_note,
     )
     record.save(directory.file(run, ".json"))
     return record

@@ -168,6 +168,7 @@ def train(
                 seconds=selection_seconds + seconds,
                 peak_memory=peak_memory(base.device),
                 environment=environment,
+                together=1,
             ).save(run.result_file)
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         state.wait_for_everyone()

@@ -164,6 +164,7 @@ def train_together(
                     seconds=seconds / len(jobs),
                     peak_memory=peak_memory(base.device),
                     environment=environment,
+                    together=len(jobs),
                 ).save(run.result_file)
     shutil.rmtree(group.path, ignore_errors=True)
     return errors
