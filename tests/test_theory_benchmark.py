@@ -72,3 +72,12 @@ def test_the_page_quotes_the_committed_tables() -> None:
     rows = [line for line in (RESULTS / "theory.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert len(rows) > 20
     assert [row for row in rows if row not in page] == []
+
+
+def test_what_is_missed_in_real_layers_is_of_second_order() -> None:
+    """In the committed run every slope is 2.0 +- 0.1, in layers of SmolLM2 and of Gemma 3 with their own weights."""
+    layers = json.loads((RESULTS / "theory.json").read_text(encoding="utf-8"))["results"]["layers"]
+    assert set(layers) == {"SmolLM2-135M", "gemma-3-270m"}
+    slopes = [slope for model in layers.values() for layer in model.values() for slope in layer["slopes"].values()]
+    assert len(slopes) == 2 * 3 * 3
+    assert slopes == [pytest.approx(2, abs=0.1)] * len(slopes)

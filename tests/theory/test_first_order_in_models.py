@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from theory.model_layers import MlpWithNorms, first_order_slopes, like, mlp_with_norms
 from tiny_models import tiny_model, token_ids
 from trimtab.linalg import relative_error
+from trimtab.models import load_model
 from trimtab.theory.first_order import down_projection_shift, steering_jacobian
 from trimtab.theory.reachability import free_pre_mlp_steering
 
+GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
 TEXT = "The capital of France is Paris. It lies on the river Seine, and two million people live there."
 
 
@@ -44,6 +47,15 @@ def test_slopes_in_tiny_models(tiny: MlpWithNorms) -> None:
 def test_slopes_in_smollm2(real: MlpWithNorms) -> None:
     """With trained weights and real hidden states, what is missed is of second order."""
     _check(real)
+
+
+@pytest.mark.real_model
+def test_slopes_in_gemma_3() -> None:
+    """The same behind Gemma's second norm, where benchmarks/gemma3_270m.py has put the model."""
+    if not GEMMA.is_dir():
+        pytest.skip("models/gemma-3-270m is not there: benchmarks/gemma3_270m.py makes it")
+    model, tokenizer = load_model(str(GEMMA), device="cpu", dtype="float32")
+    _check(mlp_with_norms(model, 9, tokenizer(TEXT, return_tensors="pt").input_ids))
 
 
 @pytest.mark.real_model
