@@ -65,7 +65,7 @@ def made_run(
         "configuration": {
             "model": model,
             "task": {"name": task},
-            "method": {"family": chosen.family, "adapter": chosen.to_dict()["adapter"], "learning_rate": rate},
+            "method": {key: value for key, value in chosen.to_dict().items() if key not in ("name", "description")},
             "training": {"seed": seed, "examples": 400},
             "evaluation": {"split": split},
         },

@@ -49,6 +49,15 @@ def test_names_of_tasks_are_ours() -> None:
     assert set(SIZES) == set(TASKS.values())
 
 
+def test_sizes_are_those_that_the_paper_prints(shared_data: Path) -> None:
+    """Table 6 of appendix F.1: data set, train, test."""
+    names = {"Winogrande": "WinoGrande"}
+    text = (shared_data.parent / "paper" / "paper.txt").read_text().partition("| Dataset | Train | Test |")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()[1:7]]
+    found = {names.get(row[0], row[0]): tuple(int(cell.replace(",", "")) for cell in row[1:3]) for row in rows}
+    assert found == SIZES
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [
@@ -67,12 +76,16 @@ def test_a_model_is_the_papers_or_not(model: str, name: str | None) -> None:
 
 
 def test_a_method_is_known_by_what_it_trains() -> None:
-    """Not by its label, nor by its rate; another rank is another method."""
+    """Not by its label, nor by its rate; another rank or another rule is another method."""
     cases = [
         (("post-block", {"r": 8}), "Ours", True),
         (("post-block", {"r": 64}), "Ours", False),
         (("post-block", {"normalize": True}), "Ours", False),
         (("post-block", {"r": 1}), "Ours r=1", True),
+        (("post-block", {"schedule": "cosine"}), "Ours", False),
+        (("post-block", {"warmup_ratio": 0.1}), "Ours", False),
+        (("post-block", {"weight_decay": 0.01}), "Ours", False),
+        (("post-block", {"rate_factors": {"down": 3.0}}), "Ours", False),
         (("lora", {}), "LoRA", True),
         (("lora-r16", {}), "LoRA", False),
     ]

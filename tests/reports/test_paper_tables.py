@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from made_runs import LLAMA, made_run
 from reports.made_outcomes import everything, outcomes, seeds
 from trimtab.reports import Outcomes
 from trimtab.reports.document import Table
+from trimtab.reports.paper import TASKS
 from trimtab.reports.sections import table_1, table_2, table_4
 
 
@@ -25,7 +28,7 @@ def test_mean_deviation_and_difference_stand_beside_the_papers_numbers() -> None
         (("SFT: sft", "100", "83.0 (0.0)", "0.0"), False),
         (("the paper", "100", "88.2 (0.0)", "0.0"), True),
         (("Ours: post-block", "0.042", "82.0 ± 2.0 (−1.0)", "−1.0"), False),
-        (("the paper", "0.04", "86.2 (−2.0)", "−0.2"), True),
+        (("the paper", "0.04", "86.2 (−2.0)", "−2.0"), True),
     ]
 
 
@@ -50,9 +53,25 @@ def test_a_model_that_is_not_in_the_paper_gets_ranges_and_no_accuracy() -> None:
     (table,) = tables(table_1, found)
     ours, paper = table.rows
     assert ours.cells == ("Ours: post-block", "0.042", "51.0 ± 1.4", "50.0", "–")
-    # of -2.0, -1.3, -0.7 and +0.7; the means are -0.2, -0.7, -0.9 and +0.5
-    assert paper.cells == ("the paper, other models", "–", "(−2.0 to +0.7)", "–", "(−0.9 to +0.5)")
+    # of -2.0, -1.3, -0.7 and +0.7; it has no mean over these two tasks
+    assert paper.cells == ("the paper, other models", "–", "(−2.0 to +0.7)", "–", "–")
     assert "not in the table of the paper" in table.note
+
+
+@pytest.mark.parametrize(("model", "mean"), [(LLAMA, "−0.8"), ("smollm2-135m", "(−1.2 to +0.1)")])
+def test_the_papers_mean_is_over_the_same_tasks_as_ours(model: str, mean: str) -> None:
+    """Its model has -2.0, -0.7 and +0.3 on these three; the others' sums are -3.7, -0.1 and +0.4."""
+    three = [run for task in ("boolq", "gsm8k", "aqua") for run in seeds(50, model=model, task=task)]
+    (table,) = tables(table_1, outcomes(*three))
+    assert table.rows[-1].cells[-1] == mean
+    assert "over the tasks of this table" in table.note
+
+
+def test_over_all_six_tasks_the_papers_mean_is_the_printed_one() -> None:
+    """-0.2 for Llama-3.2-1B and -0.9 to +0.5 over the models."""
+    for model, mean in ((LLAMA, "−0.2"), ("smollm2-135m", "(−0.9 to +0.5)")):
+        (table,) = tables(table_1, outcomes(*(run for task in TASKS for run in seeds(50, model=model, task=task))))
+        assert table.rows[-1].cells[-1] == mean
 
 
 def test_of_two_positions_of_reft_validation_chooses() -> None:

@@ -137,6 +137,19 @@ def test_the_sensitivity_is_best_less_worst() -> None:
     assert learning_rates.spread(found.cells[0]) == pytest.approx(0.21)
 
 
+def test_rates_that_diverged_are_named_whether_there_is_a_line_or_not() -> None:
+    """With one rate scored there is no figure, and the other one must not vanish with it."""
+    found = outcomes(made_run(split="validation"))
+    (cell,) = found.cells
+    object.__setattr__(cell, "diverged", [0.1, 0.5])
+    assert learning_rates.parts(found) == [Paragraph("Training diverged: post-block on BoolQ at 0.1, 0.5.")]
+    two = outcomes(*(made_run(rate=rate, split="validation") for rate in (1e-3, 2e-3)))
+    object.__setattr__(two.cells[0], "diverged", [0.1])
+    first, second = learning_rates.parts(two)
+    assert first == Paragraph("Training diverged: post-block on BoolQ at 0.1.")
+    assert isinstance(second, Picture)
+
+
 def test_every_series_of_a_figure_is_in_its_legend() -> None:
     """Each method once, whatever the number of panels; the words of the picture have every panel."""
     found = everything()

@@ -24,6 +24,7 @@ OTHER_MODELS = (
     "paper, other models” are a reference only: the smallest and the largest difference to SFT that it has for the "
     "method and the task, over its own models."
 )
+MEANS = "Its mean differences are over the tasks of this table too; there is none where it lacks one of them."
 
 
 def find(outcomes: Outcomes, table: int, name: str, model: str, task: str) -> CellRecord | None:
@@ -104,13 +105,24 @@ def paper_row(table: int, name: str, model: str, tasks: Sequence[str]) -> Row:
     if mine is not None:
         found = [numbers.get((mine, TASKS.get(task, ""), name)) for task in tasks]
         share = next((each.parameters for each in numbers_of(table, mine, name) if each.parameters), NOTHING)
-        mean = numbers.get((mine, "average", name))
-        return Row(
-            ("the paper", share, *(accuracy_text(each) for each in found), delta_text(mean.delta if mean else None)),
-            reference=True,
-        )
+        mean = delta_text(paper_mean(table, name, mine, tasks))
+        return Row(("the paper", share, *(accuracy_text(each) for each in found), mean), reference=True)
     ranges = [delta_range(table, name, TASKS.get(task, "")) for task in tasks]
-    return Row(("the paper, other models", NOTHING, *ranges, delta_range(table, name, "average")), reference=True)
+    means = [paper_mean(table, name, of, tasks) for of in dict.fromkeys(of for of, _, _ in numbers)]
+    return Row(("the paper, other models", NOTHING, *ranges, range_text(means)), reference=True)
+
+
+def paper_mean(table: int, name: str, model: str, tasks: Sequence[str]) -> float | None:
+    """The paper's mean difference to SFT over `tasks`, in percent points; None where it lacks one of them.
+
+    Over all of its tasks it is the one that it prints; over fewer, that of the differences that it prints.
+    """
+    numbers, names = printed(table), [TASKS.get(task, "") for task in tasks]
+    if set(names) == set(TASKS.values()):
+        names = ["average"]
+    found = [numbers.get((model, of, name)) for of in names]
+    deltas = [each.delta for each in found if each is not None and each.delta is not None]
+    return sum(deltas) / len(deltas) if len(deltas) == len(names) else None
 
 
 def numbers_of(table: int, model: str, name: str) -> list[Printed]:
@@ -132,11 +144,12 @@ def delta_text(points: float | None) -> str:
 
 def delta_range(table: int, name: str, task: str) -> str:
     """The smallest and the largest difference to SFT that a table has for a method and a task, over its models."""
-    deltas = [
-        each.delta
-        for (_, of, method), each in printed(table).items()
-        if (of, method) == (task, name) and each.delta is not None
-    ]
+    return range_text([each.delta for (_, of, method), each in printed(table).items() if (of, method) == (task, name)])
+
+
+def range_text(points: Sequence[float | None]) -> str:
+    """The smallest and the largest of differences in percent points, as in "(−2.0 to +0.7)"; None is none."""
+    deltas = [delta for delta in points if delta is not None]
     if not deltas:
         return NOTHING
     low, high = delta_text(min(deltas)), delta_text(max(deltas))

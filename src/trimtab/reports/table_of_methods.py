@@ -7,6 +7,7 @@ from trimtab.reports.outcomes import Outcomes
 from trimtab.reports.paper import METHODS, SFT
 from trimtab.reports.paper_tables import (
     EXPLANATION,
+    MEANS,
     find,
     model_in,
     others,
@@ -35,7 +36,7 @@ def table_of_methods(outcomes: Outcomes, table: int, *, with_others: bool) -> li
         if rows:
             tasks = tasks_in_order(outcomes, model)
             columns = ("method", "params (%)", *(task_name(outcomes, task) for task in tasks), "mean difference")
-            note = f"{sizes_note(outcomes, model, tasks)} {reference_text(table, model)}"
+            note = f"{sizes_note(outcomes, model, tasks)} {reference_text(table, model)} {MEANS}"
             found.append(Table(outcomes.short(model), columns, rows, note=note.strip()))
     return [Paragraph(EXPLANATION), *found] if found else []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trimtab.figures import TEXT, series
-from trimtab.reports.document import Part, Picture
+from trimtab.reports.document import Paragraph, Part, Picture
 from trimtab.reports.outcomes import Outcomes
 from trimtab.reports.panels import file_name, panels
 from trimtab.reports.paper_tables import task_name, tasks_in_order
@@ -19,8 +19,17 @@ ORDER = 50
 
 
 def parts(outcomes: Outcomes) -> list[Part]:
-    """A figure for each model, with a panel for each task and a line for each method that has chosen its rate."""
-    return [picture for model in outcomes.models if (picture := _picture(outcomes, model)) is not None]
+    """The rates that diverged; a figure for each model, a panel for each task and a line for each method in it."""
+    pictures = [picture for model in outcomes.models if (picture := _picture(outcomes, model)) is not None]
+    diverged = [_rates_that_diverged(outcomes, cell) for cell in outcomes.cells if cell.diverged]
+    return [*([Paragraph(f"Training diverged: {'; '.join(diverged)}.")] if diverged else []), *pictures]
+
+
+def _rates_that_diverged(outcomes: Outcomes, cell: CellRecord) -> str:
+    """Of a cell, also of one that has too few scores for a line."""
+    rates = ", ".join(f"{rate:g}" for rate in cell.diverged)
+    model = f", {outcomes.short(cell.model)}" if len(outcomes.models) > 1 else ""
+    return f"{cell.method} on {task_name(outcomes, cell.task)}{model} at {rates}"
 
 
 def spread(cell: CellRecord) -> float:
@@ -47,14 +56,7 @@ def _picture(outcomes: Outcomes, model: str) -> Picture | None:
         for title, cells in zip(titles, tried.values(), strict=True)
     )
     alt = f"Accuracy on validation over the learning rates. Points between the best and the worst rate: {words}."
-    diverged = [
-        f"{cell.method} on {task_name(outcomes, task)} at {', '.join(f'{rate:g}' for rate in cell.diverged)}"
-        for task, cells in tried.items()
-        for cell in cells
-        if cell.diverged
-    ]
-    note = "A ring marks the chosen rate." + (f" Training diverged: {'; '.join(diverged)}." if diverged else "")
-    return Picture(outcomes.short(model), drawing, alt, note)
+    return Picture(outcomes.short(model), drawing, alt, "A ring marks the chosen rate.")
 
 
 def _panel(axes: Axes, cells: list[CellRecord], outcomes: Outcomes) -> None:
