@@ -1,6 +1,6 @@
 """Does the start along the gradient reach the default start's loss and accuracy in fewer steps?
 
-    python benchmarks/gradient_start.py     # about 45 minutes on one core; runs that are done are not repeated
+    python benchmarks/gradient_start.py     # about half an hour on one core; runs that are done are not repeated
 
 Trains post-block-plus from both starts, the same otherwise (examples, batches, seeds), and scores validation after some
 numbers of steps of the same run: the rate falls along one cosine, so a point is no end of a shorter run. Each start
@@ -62,7 +62,7 @@ def main() -> None:
     parser = parser_of(__doc__, "gradient-start")
     parser.add_argument("--method", default="post-block-plus")
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-4, 5e-4])
-    parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200], help="the last one ends a run")
+    parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100], help="the last one ends a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
