@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sweeps.small_sweep import save_small_task
 from trimtab.sweeps import Configuration, Grid, SweepRecipe
 from trimtab.sweeps.configuration import canonical_json, content_hash
+from trimtab.tasks.listops import ListOpsSmall
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(**changes: Any) -> Configuration:
@@ -101,3 +106,24 @@ def test_other_files_in_the_data_dir_are_another_run(tmp_path: Path) -> None:
     assert before.hash == run(tasks=[task]).hash
     (tmp_path / "train.jsonl").write_text("{}\n")
     assert before.training_hash != run(tasks=[task]).training_hash
+
+
+def test_finished_runs_of_the_study_keep_their_names() -> None:
+    """What is on record is found again: no change of the code renames a run whose numbers it leaves as they are."""
+    recipe = yaml.safe_load((ROOT / "recipes" / "smol-study.yaml").read_text())
+    grid = Grid.of(SweepRecipe(**{key: value for key, value in recipe.items() if key != "out"}))
+    lines = (ROOT / "benchmarks" / "results" / "study-runs.jsonl").read_text().splitlines()
+    finished = {(r["method"], r["learning_rate"], r["seed"], r["split"]): r["run"] for r in map(json.loads, lines)}
+    runs = [run for cell in grid.cells for run in cell.runs()]
+    known = [run for run in runs if (run.label, run.learning_rate, run.seed, run.split) in finished]
+    assert len(known) > 100
+    for run in known:
+        assert finished[run.label, run.learning_rate, run.seed, run.split] == run.hash, run.describe()
+
+
+def test_a_task_with_new_splits_or_rules_has_new_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result of the older version is not taken for one of the new version; a first version is not in the name."""
+    before = run()
+    assert "version" not in before.trained["task"]
+    monkeypatch.setattr(ListOpsSmall, "version", 2)
+    assert run().training_hash != before.training_hash

@@ -69,6 +69,20 @@ def test_dev_alone_is_split_60_20_20(tmp_path: Path) -> None:
     assert [len(task.load(split)) for split in SPLITS] == [30, 10, 10]
 
 
+def test_versions_of_a_passage_are_in_one_split(tmp_path: Path) -> None:
+    """Other marks, case or white space, or another end, do not make another passage."""
+    made = []
+    for i in range(30):
+        start = f"River number {i} of the country rises in the hills of the north, and flows west to the sea"
+        for passage in (f"{start}.", f"{start.upper()} .", f"{start}; it is {i} km long."):
+            made.append({"question": f"is it so {len(made)}", "passage": passage, "answer": True})
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, made)))
+    task = get_task("boolq", data_dir=tmp_path)
+    rivers = {split: {passage_of(e).split()[2] for e in task.load(split)} for split in SPLITS}
+    assert [len(rivers[split]) for split in SPLITS] == [18, 6, 6]
+    assert len(set.union(*rivers.values())) == 30
+
+
 def test_the_published_dev_split_alone(shared_data: Path) -> None:
     """The real dev split is cut 60:20:20 to the nearest passage; passages are disjoint, no row is lost."""
     task = get_task("boolq", data_dir=shared_data / "boolq")
@@ -125,7 +139,7 @@ def test_a_bad_row_is_named_with_its_line(dev_only: Path, change: dict[str, obje
         ("Answer: **True**", "true"),
         ("Answer:\nFALSE", "false"),
         ("The answer is true", "true"),
-        ("Answer: True. Answer: False.", "false"),
+        ("Answer: True. Answer: False.", "true"),
         ("Answer: True. Answer: Fal", "true"),
         ("It is false. Answer: True", "true"),
         ("True or not, I say false", "true"),
@@ -139,5 +153,5 @@ def test_a_bad_row_is_named_with_its_line(dev_only: Path, change: dict[str, obje
     ],
 )
 def test_words_in_outputs(output: str, answer: str | None) -> None:
-    """The last stated word counts, else the first; the instruction's own "true/false" never does."""
+    """The stated word counts, else the first; the instruction's own "true/false" never does."""
     assert get_task("boolq").parse(output) == answer

@@ -136,10 +136,10 @@ def test_a_used_up_space_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("<answer> 7 </answer> and on", "7"),
         ("<answer>7", "7"),
         ("<answer>7</ans", "7"),
-        ("<answer>3</answer> no: <answer>4</answer>", "4"),
+        ("<answer>3</answer> no: <answer>4</answer>", "3"),
         ("<answer>3</answer> The answer: 5", "3"),
         ("<answer>...</answer> The answer is 5.", "5"),
-        ("Answer: 1\nAnswer: 2", "2"),
+        ("Answer: 1\nAnswer: 2", "1"),
         ("The value is 7.", "7"),
         ("<answer>17</answer>", "17"),
         ("<answer>07</answer>", "7"),
@@ -155,5 +155,5 @@ def test_a_used_up_space_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_answers_in_outputs(output: str, answer: str | None) -> None:
-    """The last tagged number counts, cut off or not; a repeated expression is no answer."""
+    """The first tagged number counts, cut off or not; a repeated expression is no answer."""
     assert get_task("listops-small").parse(output) == answer

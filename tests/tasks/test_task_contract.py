@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -49,6 +50,14 @@ def test_the_right_completion_is_parsed_as_the_label(task: Task) -> None:
             assert task.is_correct(task.parse(example.completion), example.label)
             assert not task.is_correct(task.parse(example.completion), example.label + "x")
             assert not task.is_correct(None, example.label)
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\nQuestion: "])
+def test_a_question_of_its_own_behind_the_answer_does_not_count(task: Task, between: str) -> None:
+    """Plain text has no end: a right answer stays right when the model goes on with another example."""
+    examples = task.load("train", limit=20)
+    for example, other in pairwise(examples):
+        assert task.parse(f"{example.completion}{between}{other.prompt}{other.completion}") == example.label
 
 
 def test_prompt_and_completion_meet_in_one_newline(task: Task) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +37,48 @@ def test_dev_is_scored_and_train_is_split(data: Path) -> None:
     splits = {split: [e.id for e in task.load(split)] for split in SPLITS}
     assert sorted(splits["test"]) == [f"dev:{i}" for i in range(1, 7)]
     assert sorted(splits["train"] + splits["validation"]) == sorted(f"train:{i}" for i in range(1, 13))
-    assert len(splits["validation"]) == 3
+    assert len(splits["validation"]) == 2
     assert "test = the official dev split" in task.split_note
     assert "no labels" in task.split_note
 
 
 def test_published_files(shared_data: Path) -> None:
-    """The real files give the sizes of an 80:20 split, and every dev row is scored by its own label."""
+    """The real files give 80:20 to the nearest group of rows, and every dev row is scored by its own label."""
     task = get_task("winogrande", data_dir=shared_data / "winogrande")
     splits = {split: task.load(split) for split in SPLITS}
-    assert [len(splits[split]) for split in SPLITS] == [7398, 1850, 1267]
+    assert [len(splits[split]) for split in SPLITS] == [7399, 1849, 1267]
     keys = [f"option{row['answer']}" for row in rows(shared_data / "winogrande" / "dev.jsonl")]
     assert [e.label for e in sorted(splits["test"], key=lambda e: int(e.id.removeprefix("dev:")))] == keys
     assert all(task.parse(e.completion) == e.label for split in SPLITS for e in splits[split])
+
+
+def test_no_twin_of_a_published_row_is_in_another_split(shared_data: Path) -> None:
+    """The 2,011 pairs of the real train file, by the names that the authors gave them, are in one split each."""
+    task = get_task("winogrande", data_dir=shared_data / "winogrande")
+    with gzip.open(shared_data / "winogrande" / "train_debiased.jsonl.gz") as file:
+        names = [json.loads(line)["qID"] for line in file]
+    pairs = {
+        split: [names[int(e.id.removeprefix("train:")) - 1].rpartition("-")[0] for e in task.load(split)]
+        for split in SPLITS[:2]
+    }
+    assert len(pairs["train"] + pairs["validation"]) == 9248
+    assert sum(count == 2 for split in pairs for count in Counter(pairs[split]).values()) == 2011
+    assert not set(pairs["train"]) & set(pairs["validation"])
+
+
+def test_twins_are_in_one_split_whatever_the_order_of_their_options(data: Path, tmp_path: Path) -> None:
+    """Made-up pairs: opposite answers, options in either order and case; no pair is torn apart."""
+    made = [
+        {"sentence": f"Item {i} beats item {i + 1} as _ is {word}.", "option1": a, "option2": b, "answer": answer}
+        for i in range(40)
+        for word, a, b, answer in (("better", f"Item {i}", f"x{i}", "1"), ("worse", f"X{i}", f"item {i}", "1"))
+    ]
+    (tmp_path / "train_debiased.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    shutil.copy(data / "winogrande" / "dev.jsonl", tmp_path)
+    task = get_task("winogrande", data_dir=tmp_path)
+    pairs = {split: {(int(e.id.removeprefix("train:")) - 1) // 2 for e in task.load(split)} for split in SPLITS[:2]}
+    assert [len(task.load(split)) for split in SPLITS[:2]] == [64, 16]
+    assert not pairs["train"] & pairs["validation"]
 
 
 def test_the_hub_gives_the_same_examples(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ class Configuration:
             "model": self.model,
             "task": {
                 "name": self.task_name,
+                **({} if task.version == 1 else {"version": task.version}),  # a first version is not written down
                 **options,
                 "files": _file_hashes([self.task_name, *options.values()], options.get("data_dir")),
             },

@@ -40,6 +40,7 @@ class Aqua(StoredTask):
     mathqa: bool = False
 
     name: ClassVar[str] = "aqua"
+    version: ClassVar[int] = 2
     max_new_tokens: ClassVar[int] = 256
     hub_id: ClassVar[str] = "deepmind/aqua_rat"
     hub_config: ClassVar[str | None] = "raw"

@@ -8,14 +8,16 @@ from itertools import zip_longest
 from typing import ClassVar
 
 from trimtab.tasks.base import Example, Split
-from trimtab.tasks.extraction import LETTERS, letter
+from trimtab.tasks.extraction import LETTERS, letter, until_answer
 from trimtab.tasks.sources import Row
-from trimtab.tasks.stored import StoredTask
+from trimtab.tasks.stored import StoredTask, letters_and_digits
+
+_QUESTION = "Answer the following multiple-choice question.\nQuestion: "
 
 
 @dataclass(frozen=True)
 class ArcChallenge(StoredTask):
-    """ARC-Challenge, 1,119 / 299 / 1,172 questions with 3 to 5 options (method.md, section 8).
+    """ARC-Challenge, 1,112 / 297 / 1,172 questions with 3 to 5 options (method.md, section 8).
 
     Prompt, one option a line, then the completion:
 
@@ -27,10 +29,12 @@ class ArcChallenge(StoredTask):
         Answer: (B) {second option}.
 
     The completion's full stop is left out where the option ends in a mark of its own. Published labels 1-4
-    become A-D. Local files: `ARC-Challenge-{Train,Dev,Test}.jsonl` as the Allen Institute publishes them.
+    become A-D. Local files: `ARC-Challenge-{Train,Dev,Test}.jsonl` as the Allen Institute publishes them. Of their
+    1,119 and 299 rows 7 and 2 ask what a row of another split asks, with other options, and are left out.
     """
 
     name: ClassVar[str] = "arc_challenge"
+    version: ClassVar[int] = 2
     max_new_tokens: ClassVar[int] = 100
     hub_id: ClassVar[str] = "allenai/ai2_arc"
     hub_config: ClassVar[str | None] = "ARC-Challenge"
@@ -51,8 +55,12 @@ class ArcChallenge(StoredTask):
         }
 
     def parse(self, output: str) -> str | None:
-        """The rule `letter` of `extraction`."""
-        return letter(output)
+        """The rule `letter` of `extraction`, up to the first line with an answer."""
+        return letter(until_answer(output))
+
+    def overlap_key(self, example: Example) -> str:
+        """The letters and digits of the question: copies differ in the words of an option."""
+        return letters_and_digits(example.prompt.removeprefix(_QUESTION).partition("\n(A) ")[0])
 
 
 def _example(row: Row) -> Example:
@@ -77,7 +85,7 @@ def _example(row: Row) -> Example:
     options = "".join(f"({name}) {text}\n" for name, text in zip(LETTERS, texts, strict=False))
     ending = "" if texts[answer].endswith((".", "!", "?")) else "."
     return Example(
-        prompt=f"Answer the following multiple-choice question.\nQuestion: {stem}\n{options}",
+        prompt=f"{_QUESTION}{stem}\n{options}",
         completion=f"Answer: ({LETTERS[answer]}) {texts[answer]}{ending}",
         label=LETTERS[answer],
         id=row.text("id"),

@@ -63,6 +63,9 @@ class Task(ABC):
     max_new_tokens: ClassVar[int]
     """Tokens that an answer may take when it is generated."""
 
+    version: ClassVar[int] = 1
+    """Raised by one when splits or answers' rules change, so that a sweep takes no older result for a new one."""
+
     @abstractmethod
     def examples(self, split: Split, seed: int) -> Iterator[Example]:
         """All examples of a split, in an order that depends on `seed` alone."""

@@ -2,12 +2,17 @@
 
 | rule | what it finds | as |
 | --- | --- | --- |
-| `boolean` | the last "answer: true" or "answer: false", else the first of the two words | `true`, `false` |
-| `letter` | A to E behind the last "answer:", else at the output's start, else the only "(X)" | `A` ... `E` |
-| `number` | the number of the last "answer: n" or "#### n", else the last number | `1234.5`, `-3` |
-| `option` | the last "answer: option n" (n = 1, 2), else the only option that is named | `option1`, `option2` |
-| `tagged_number` | the number of the last `<answer>n`, else of the last "answer: n", else the only number | `7` |
+| `boolean` | the stated "answer: true" or "answer: false", else the first of the two words | `true`, `false` |
+| `letter` | A to E in the stated answer, else at the output's start, else the only "(X)" | `A` ... `E` |
+| `number` | the number of the stated "answer: n" or "#### n", else the last number | `1234.5`, `-3` |
+| `option` | the stated "answer: option n" (n = 1, 2), else the only option that is named | `option1`, `option2` |
+| `tagged_number` | the number of the first `<answer>n`, else of the first "answer: n", else the only number | `7` |
 | `text` | everything, without the white space around it | the text |
+
+A model that has learnt from plain text does not stop behind its answer: it goes on with a question of its own. So
+`boolean`, `number` and `option` read `until_answer`: no further than the first line that begins with "Answer:". The
+first answer in that line is the stated one; without such a line it is the last one in the text. `letter` skips such
+lines if no letter follows at once ("Answer: Option A"), as AQuA's rationales have them; ARC reads `until_answer` first.
 
 Every rule gets the model's new text only, never raises, needs time linear in the length of the text, and gives None
 where there is no answer. A phrase that names several answers ("true/false", "Option1 or Option2") is no answer: it is
@@ -29,6 +34,13 @@ LETTERS = "ABCDE"
 
 _STATED = r"answer\s*(?::|is\b:?)"
 
+_MARKS = r"(?:[^\w\n]|_)*+"
+_WORDS = r"(?:\w++[^\S\n]++){0,2}"  # "The", "The correct", "Final"
+_ANSWER_LINE = re.compile(
+    rf"(?:^{_MARKS}{_WORDS}answer[^\S\n]*:|^[^\w\n#]*+####|\A\s*+{_MARKS}{_WORDS}answer\s+is\b)[\s*_]*+.*",
+    re.IGNORECASE | re.MULTILINE,
+)
+
 # "true/false" and "true or false" are the instruction's phrases, not answers; "not true" would be read as its opposite.
 _TRUTH = (
     r"(?<!/)(?<!/ )(?<!\btrue or )(?<!\bfalse or )(?<!\bnot )"
@@ -43,6 +55,10 @@ _LETTER = (
     r"(?:\(([A-Ea-e])\)(?!\s*(?:or|and|/)\s*\(?[A-Ea-e]\b)|([A-E])(?=[ \t*]*(?:$|[\r\n)\].,:;]))(?!\s*,\s*[A-E]\b))"
 )
 _STATED_LETTER = re.compile(rf"{_STATED}[\s*\[]*(?-i:{_LETTER})", re.IGNORECASE)
+_LETTER_LINE = re.compile(
+    rf"(?:^{_MARKS}answer\s*:|\A\s*+{_MARKS}{_WORDS}answer\s+is\b:?)[\s*\[]*(?-i:{_LETTER})",
+    re.IGNORECASE | re.MULTILINE,
+)
 _FIRST_LETTER = re.compile(rf"[\s*\[]*{_LETTER}")
 _BRACKETED_LETTER = re.compile(r"\(([A-E])\)")
 
@@ -53,14 +69,19 @@ _ANY_OPTION = re.compile(_NAMED_OPTION, re.IGNORECASE)
 
 # A sign counts where nothing that could be subtracted from stands before it. A number is read whole or not at all:
 # what looks like a part of a fraction, a time, an exponent or a decimal comma gives nothing rather than a wrong value.
+# Thousands are set apart by commas, or by a space, be it a narrow one or one that does not break.
 # Atomic and possessive groups keep it linear.
+_SPACE = "[ \u00a0\u2009\u202f]"
 _NUMBER = (
     r"(?:(?<![\w)\]])([-−–])[$€£]?)?"
     r"(?<![^\W_])(?<!\.)(?<![0-9][,/:])(?<!/ )"
-    r"((?>(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++))"
+    rf"((?>(?:[0-9]{{1,3}}(?:(?:,[0-9]{{3}})++|(?:{_SPACE}[0-9]{{3}})++)(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++))"
     r"(?![.,:][0-9]|[eE][+-]?[0-9]|\s?/\s?[0-9])"
 )
-_STATED_NUMBER = re.compile(rf"(?:answer\s*(?::|=|is\b:?)|####)[\s*_$€£(\[{{]*{_NUMBER}", re.IGNORECASE)
+_STATEMENT = r"(?:answer\s*(?::|=|is\b:?)|####)"
+# "Answer: 5 + 3 = 8" states 8: what stands behind the last equals sign of a sum.
+_SUM = r"(?:[0-9 \t.,$€£%()\[\]{}<>+*/x×÷·^−–-]*+=(?<!\(=))*+"
+_STATED_NUMBER = re.compile(rf"{_STATEMENT}{_SUM}[\s*_$€£(\[{{<]*{_NUMBER}", re.IGNORECASE)
 _ANY_NUMBER = re.compile(_NUMBER)
 
 _VALUE = r"(-?[0-9]+(?:\.[0-9]+)?)(?!\w|\.[0-9])"
@@ -69,43 +90,55 @@ _STATED_VALUE = re.compile(r"answer\s*(?::|=|is\b:?)\s*" + _VALUE, re.IGNORECASE
 _LONE_VALUE = re.compile(r"(?<![\w.])" + _VALUE)
 
 
+def until_answer(output: str) -> str:
+    """The output up to the end of its first line that begins with "Answer:" or "####", or starts "The answer is".
+
+    Where nothing follows in that line, the next one with text belongs to it. Without such a line: the whole output.
+    """
+    line = _ANSWER_LINE.search(output)
+    return output if line is None else output[: line.end()]
+
+
 def boolean(output: str) -> str | None:
-    """The last "answer: true" or "answer: false", else the first of the two words, in small letters."""
-    match = _last(_STATED_TRUTH, output) or _ANY_TRUTH.search(output)
+    """The stated "answer: true" or "answer: false", else the first of the two words, in small letters."""
+    match, read = _stated(_STATED_TRUTH, output)
+    match = match or _ANY_TRUTH.search(read)
     if match is None:
         return None
     return "true" if match[1][0] in "tT" else "false"
 
 
 def letter(output: str) -> str | None:
-    """The letter of the last "answer: ...", else one that the output starts with, else the only "(X)"."""
-    match = _last(_STATED_LETTER, output) or _FIRST_LETTER.match(output)
+    """The letter of the stated "answer: ...", else one that the output starts with, else the only "(X)"."""
+    match = _LETTER_LINE.search(output) or _last(_STATED_LETTER, output) or _FIRST_LETTER.match(output)
     if match:
-        return str(match[1] or match[2]).upper()
+        return next(group for group in match.groups() if group).upper()
     bracketed = set(_BRACKETED_LETTER.findall(output))
     return bracketed.pop() if len(bracketed) == 1 else None
 
 
 def option(output: str) -> str | None:
-    """The last "answer: option n", else the option that is named if only one of the two is."""
-    match = _last(_STATED_OPTION, output)
-    named = {match[1]} if match else set(_ANY_OPTION.findall(output))
+    """The stated "answer: option n", else the option that is named if only one of the two is."""
+    match, read = _stated(_STATED_OPTION, output)
+    named = {match[1]} if match else set(_ANY_OPTION.findall(read))
     return f"option{named.pop()}" if len(named) == 1 else None
 
 
 def number(output: str) -> str | None:
-    """The number of the last "answer: n" or "#### n", else the last number.
+    """The number of the stated "answer: n" or "#### n", else the last number.
 
-    A currency sign before it, a unit after it and commas between thousands are allowed: "$1,234.50" is "1234.5".
+    A currency sign before it, a unit after it, and commas or spaces between thousands are allowed: "$1,234.50" is
+    "1234.5". Of a sum its result is read: "5 + 3 = 8" is "8".
     """
-    match = _last(_STATED_NUMBER, output) or _last(_ANY_NUMBER, output)
+    match, read = _stated(_STATED_NUMBER, output)
+    match = match or _last(_ANY_NUMBER, read)
     return _canonical(("-" if match[1] else "") + match[2]) if match else None
 
 
 def tagged_number(output: str) -> str | None:
-    """The number of the last `<answer>n`, else of the last "answer: n", else the only number."""
+    """The number of the first `<answer>n`, else of the first "answer: n", else the only number."""
     for pattern in (_TAGGED_VALUE, _STATED_VALUE):
-        if match := _last(pattern, output):
+        if match := pattern.search(output):
             return _canonical(match[1])
     lone = _LONE_VALUE.findall(output)  # several: most likely the expression, repeated
     return _canonical(lone[0]) if len(lone) == 1 else None
@@ -156,6 +189,13 @@ def rule(answer: str) -> Rule:
     return last_group
 
 
+def _stated(pattern: re.Pattern[str], output: str) -> tuple[re.Match[str] | None, str]:
+    """The match that states the answer, and `until_answer(output)`."""
+    line = _ANSWER_LINE.search(output)
+    read = until_answer(output)
+    return (line and pattern.search(read, line.start())) or _last(pattern, read), read
+
+
 def _last(pattern: re.Pattern[str], output: str) -> re.Match[str] | None:
     last = None
     for last in pattern.finditer(output):  # noqa: B007 - the last one is what is wanted
@@ -164,7 +204,7 @@ def _last(pattern: re.Pattern[str], output: str) -> re.Match[str] | None:
 
 
 def _canonical(written: str) -> str:
-    """A decimal number without commas, leading zeros, an empty fraction or a minus before zero."""
-    whole, _, fraction = written.removeprefix("-").replace(",", "").partition(".")
+    """A decimal number without separators, leading zeros, an empty fraction or a minus before zero."""
+    whole, _, fraction = re.sub(rf",|{_SPACE}", "", written.removeprefix("-")).partition(".")
     value = (whole.lstrip("0") or "0") + (f".{fraction.rstrip('0')}" if fraction.rstrip("0") else "")
     return f"-{value}" if written.startswith("-") and value != "0" else value

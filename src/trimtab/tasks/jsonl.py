@@ -49,6 +49,7 @@ class JsonlTask(SplitTask):
     max_new_tokens: int = 256  # type: ignore[misc]  # elsewhere of the class; here the user's to choose
 
     name: ClassVar[str] = "jsonl"
+    version: ClassVar[int] = 2  # of the answer rules
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be meant, before a file is read."""

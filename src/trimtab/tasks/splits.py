@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 from trimtab.tasks.base import Example, Split, Task
@@ -67,3 +68,28 @@ def cut(rows: Sequence[T], share: float = VALIDATION_SHARE) -> tuple[list[T], li
         raise ValueError(f"{len(rows)} example(s) cannot be split into two parts.")
     indices = Dataset.from_dict({"row": list(range(len(rows)))}).train_test_split(test_size=share, seed=SPLIT_SEED)
     return [rows[i] for i in indices["train"]["row"]], [rows[i] for i in indices["test"]["row"]]
+
+
+def deal(rows: Sequence[T], shares: Sequence[float], group: Callable[[T], Hashable]) -> list[list[T]]:
+    """Rows in parts of about these shares, all that are of one group in the same part.
+
+    Groups are dealt in an order drawn with seed 42. A part may have a group more than its share; the last part has the
+    rest.
+
+    Args:
+        rows: what is dealt.
+        shares: of the rows, one a part; their sum is 1.
+        group: what the rows of a group have in common.
+    """
+    groups: dict[Hashable, list[T]] = {}
+    for row in rows:
+        groups.setdefault(group(row), []).append(row)
+    names = list(groups)
+    random.Random(SPLIT_SEED).shuffle(names)
+    bounds = list(accumulate(shares))[:-1]
+    parts: list[list[T]] = [[] for _ in shares]
+    dealt = 0
+    for name in names:
+        parts[sum(dealt / len(rows) >= bound for bound in bounds)] += groups[name]
+        dealt += len(groups[name])
+    return parts
