@@ -7,6 +7,7 @@ from typing import Any
 from made_runs import made_run
 from trimtab.reports import Outcomes
 from trimtab.reports.cells_of_runs import cells_of_runs
+from trimtab.reports.told_apart import told_apart
 from trimtab.results import RunRecord
 
 
@@ -16,7 +17,8 @@ def outcomes(*records: RunRecord, **fields: Any) -> Outcomes:
     assert len(runs) == len(records)
     order = list(dict.fromkeys((record.model, record.task, record.method) for record in records))
     cells = sorted(cells_of_runs(records), key=lambda cell: order.index(cell.place[:3]))
-    return Outcomes(tuple(cells), runs, ("made",), **fields)
+    named, variants = told_apart(cells)
+    return Outcomes(tuple(named), runs, ("made",), variants=variants, **fields)
 
 
 def seeds(*correct: int, **fields: Any) -> list[RunRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from made_runs import made_run
 from reports.made_outcomes import outcomes, seeds
 from trimtab.reports import Outcomes
+from trimtab.reports.cells_of_runs import cells_of_runs
 from trimtab.results import CellRecord, RunRecord
+from trimtab.sweeps import load_results
 
 
 def save(folder: Path, records: list[RunRecord], cells: list[CellRecord] | None = None) -> Path:
@@ -45,13 +48,72 @@ def test_a_study_on_validation_chooses_as_a_sweep_does() -> None:
     assert (cell.learning_rate, cell.split, cell.accuracy) == (2e-3, "validation", 0.55)
 
 
-def test_runs_of_one_label_and_other_settings_are_not_mixed() -> None:
-    """A recipe was changed to more examples: only the newer runs count."""
-    changed = made_run(correct=90).configuration | {"training": {"seed": 0, "examples": 800}}
-    old = seeds(10, 20)
-    new = seeds(90, configuration=changed, run="new", finished="2026-03-01T00:00:00.000000+00:00")
-    (cell,) = outcomes(*old, *new).cells
-    assert cell.accuracies == [0.9]
+def test_results_alone_choose_the_rates_that_the_sweep_of_the_study_chose() -> None:
+    """Its committed runs, with two choosing seeds and rates of an earlier recipe, give its committed cells."""
+    committed = Path(__file__).parents[2] / "benchmarks" / "results"
+    cells = {cell.method: cell for cell in cells_of_runs(load_results(committed / "study-runs.jsonl"))}
+    lines = map(json.loads, (committed / "study.jsonl").read_text().splitlines())
+    for line in lines:
+        cell = cells.pop(line["method"])
+        assert (cell.learning_rate, cell.accuracies) == (line["learning_rate"], line["accuracies"]), cell.method
+        assert all(scored in cell.validation for scored in line["validation"]), cell.method
+    assert cells == {}
+
+
+def test_a_study_on_validation_compares_rates_over_the_seeds_that_choose() -> None:
+    """A sweep runs further seeds at the chosen rate only: 60 against 55 on the first seed, whatever the others do."""
+    records = [*trials(a=60, b=55), *(made_run(seed=seed, split="validation", correct=40) for seed in (1, 2))]
+    (cell,) = outcomes(*records).cells
+    assert (cell.learning_rate, cell.accuracies) == (1e-3, [0.6, 0.4, 0.4])
+    assert cell.validation == [[1e-3, 60, 100], [2e-3, 55, 100]]
+
+
+def test_shares_of_other_numbers_of_examples_are_not_pooled() -> None:
+    """A recipe was changed to more validation examples: what was tried on fewer does not choose."""
+    small = [made_run(rate=rate, split="validation", correct=9, n=10, run=f"{rate}/small") for rate in (1e-3, 2e-3)]
+    late = {"finished": "2026-03-01T00:00:00.000000+00:00"}
+    new = [made_run(rate=r, split="validation", correct=c, **late) for r, c in ((1e-3, 50), (2e-3, 55))]
+    (cell,) = outcomes(*small, *new, *seeds(50, rate=2e-3)).cells
+    assert cell.validation == [[1e-3, 50, 100], [2e-3, 55, 100]]
+
+
+def changed(record: RunRecord, **training: Any) -> RunRecord:
+    """The run with other settings of training."""
+    configuration = {**record.configuration, "training": {**record.configuration["training"], **training}}
+    words = "/".join(f"{key}={value}" for key, value in training.items())
+    return replace(record, run=f"{record.run}/{words}", configuration=configuration)
+
+
+def test_runs_of_one_label_and_other_settings_are_two_cells(tmp_path: Path) -> None:
+    """400 and 800 examples: both are shown, with the number in their labels, as cells and in every section."""
+    records = [*seeds(10, 20), *(changed(run, examples=800) for run in seeds(90))]
+    found = Outcomes.read([save(tmp_path / "a", records)])
+    assert {cell.method: cell.accuracies for cell in found.cells} == {
+        "post-block [examples=400]": [0.1, 0.2],
+        "post-block [examples=800]": [0.9],
+    }
+
+
+def test_what_tells_cells_apart_is_said_in_few_words() -> None:
+    """The examples if they do, else whatever differs; of a path the last word; one cell alone has its plain label."""
+    one, two = seeds(50), seeds(60)
+    both = outcomes(*one, *(changed(run, examples=None, epochs=3) for run in two))
+    assert both.methods == ["post-block [examples=400]", "post-block [examples=all]"]
+    paths = outcomes(*(changed(run, dtype=f"/home/me/{name}") for run in two for name in ("a", "b")))
+    assert paths.methods == ["post-block [dtype=a]", "post-block [dtype=b]"]
+    assert outcomes(*(changed(run, examples=800) for run in two)).methods == ["post-block"]
+
+
+def test_differences_are_to_full_fine_tuning_with_the_same_settings() -> None:
+    """With 800 examples 60 less 70, and not less the 50 of 400 examples."""
+    few = [*seeds(50, method="sft"), *seeds(45)]
+    many = [changed(run, examples=800) for run in (*seeds(70, method="sft"), *seeds(60))]
+    found = outcomes(*few, *many)
+    deltas = {cell.method: found.delta(cell) for cell in found.cells if cell.family != "full"}
+    assert deltas == {
+        "post-block [examples=400]": pytest.approx(-0.05),
+        "post-block [examples=800]": pytest.approx(-0.1),
+    }
 
 
 def test_shared_trials_are_found_under_another_label() -> None:

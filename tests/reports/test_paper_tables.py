@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from made_runs import LLAMA, made_run
@@ -83,6 +85,26 @@ def test_of_two_positions_of_reft_validation_chooses() -> None:
     (table,) = tables(table_1, outcomes(*records))
     assert table.rows[0].cells[0] == "ReFT: reft-last"
     assert table.rows[0].cells[2] == "70.0"
+
+
+def test_two_settings_of_a_method_have_a_row_each() -> None:
+    """Validation chooses a rate, not how many examples are trained on; the paper's row stands below both."""
+    few = [*seeds(50, method="sft"), *seeds(45), *seeds(47, method="joint")]
+    many = []
+    for run in (*seeds(70, method="sft"), *seeds(60), *seeds(64, method="joint")):
+        training = {**run.configuration["training"], "examples": 800}
+        many.append(replace(run, run=f"{run.run}/800", configuration={**run.configuration, "training": training}))
+    found = outcomes(*few, *many)
+    rows = [row.cells for row in tables(table_1, found)[0].rows]
+    assert [row[0] for row in rows if row[0].startswith(("Ours", "the paper"))] == [
+        "the paper",
+        "Ours: post-block [examples=400]",
+        "Ours: post-block [examples=800]",
+        "the paper",
+    ]
+    assert [row[2] for row in rows if row[0].startswith("Ours")] == ["45.0 (−5.0)", "60.0 (−10.0)"]
+    joint = [(row.cells[0], row.cells[-2]) for row in tables(table_4, found)[0].rows[1:3]]
+    assert joint == [("BoolQ [examples=400]", "47.0 (−3.0)"), ("BoolQ [examples=800]", "64.0 (−6.0)")]
 
 
 def test_methods_of_no_table_stand_in_the_first_one() -> None:

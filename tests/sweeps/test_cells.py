@@ -161,6 +161,29 @@ def test_cells_of_other_recipes_stay(directory: SweepDirectory) -> None:
     ]
 
 
+def test_recipes_with_other_settings_keep_a_line_each(directory: SweepDirectory) -> None:
+    """400 and 800 examples, and another number of test examples; the same recipe again changes its own line."""
+    for changes in ({"training": {"examples": 400}}, {"training": {"examples": 800}}, {"test_examples": 9}):
+        write_cells(grid(**changes), directory)
+    write_cells(grid(training={"examples": 400}, seeds=[0, 1]), directory)
+    found = [(each.settings or {}, len(each.seeds)) for each in load_cells(directory.path)]
+    assert [(settings["training"]["examples"], settings["scored"], count) for settings, count in found] == [
+        (800, None, 3),
+        (None, 9, 3),
+        (400, None, 2),
+    ]
+
+
+def test_a_line_of_an_earlier_version_makes_way(directory: SweepDirectory) -> None:
+    """It does not tell its settings; beside the new one it would be the same cell twice."""
+    write_cells(grid(), directory)
+    line = json.loads(directory.cells_file.read_text())
+    del line["settings"]
+    directory.cells_file.write_text(json.dumps(line) + "\n")
+    write_cells(grid(), directory)
+    assert len(load_cells(directory.path)) == 1
+
+
 def test_seeds_on_other_examples_are_not_averaged() -> None:
     """A mean over runs that answered different numbers of examples has no n."""
     with pytest.raises(ValueError, match="different numbers of examples"):

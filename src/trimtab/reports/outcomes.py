@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trimtab.reports.cells_of_runs import cells_of_runs
+from trimtab.reports.told_apart import told_apart
 from trimtab.results import CellRecord, RunRecord
 from trimtab.sweeps import load_cells, load_results
+from trimtab.sweeps.cells import cell_settings
 
 FULL = "full"
 """The family of full fine-tuning, from which the differences are taken."""
@@ -22,11 +24,12 @@ class Outcomes:
     A report is about one split: test, unless nothing has been scored on it.
 
     Attributes:
-        cells: one for each model, task and method.
+        cells: one for each model, task and method; where settings differ under one label, the label says how.
         runs: the finished runs.
         sources: where they were read, as a report names it.
         from_runs: those of the sources that have no cells.jsonl: what is missing in them is not known.
         left_out: cells that are in the sources and have been scored on validation only.
+        variants: what such a label says of the settings, by label.
     """
 
     cells: tuple[CellRecord, ...]
@@ -34,6 +37,7 @@ class Outcomes:
     sources: tuple[str, ...]
     from_runs: tuple[str, ...] = ()
     left_out: tuple[CellRecord, ...] = ()
+    variants: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, paths: Sequence[str | Path]) -> Outcomes:
@@ -53,20 +57,21 @@ class Outcomes:
             runs |= {record.run: record for record in records}
             if told is None:
                 from_runs.append(_shown(path))
-            for cell in cells_of_runs(records) if told is None else told:
+            for cell in cells_of_runs(records) if told is None else _with_settings(told, records):
                 merged = _merged(found[cell.place], (cell, path)) if cell.place in found else cell
                 found[cell.place] = merged, path
-        cells = [cell for cell, _ in found.values()]
+        cells, variants = told_apart([cell for cell, _ in found.values()])
         if not cells:
             raise ValueError(f"There is no result in {', '.join(map(str, paths))}.")
         split = "test" if any(cell.split == "test" for cell in cells) else cells[0].split
-        shown = {place[:3] for place in found if place[3] == split}
+        shown = {cell.place[:3] for cell in cells if cell.split == split}
         return cls(
             cells=tuple(cell for cell in cells if cell.split == split),
             runs=runs,
             sources=tuple(_shown(Path(path)) for path in paths),
             from_runs=tuple(from_runs),
             left_out=tuple(cell for cell in cells if cell.split != split and cell.place[:3] not in shown),
+            variants=variants,
         )
 
     @property
@@ -92,6 +97,14 @@ class Outcomes:
         """The cells of a model, or of one of its tasks."""
         return [cell for cell in self.cells if cell.model == model and task in (None, cell.task)]
 
+    def variant(self, cell: CellRecord) -> str:
+        """What the cell's label says of its settings; nothing, if no other cell has the same model, task and method."""
+        return self.variants.get(cell.method, "")
+
+    def variants_of(self, model: str, task: str | None = None) -> list[str]:
+        """The variants of a model, or of one of its tasks, in the order of the sweeps."""
+        return list(dict.fromkeys(self.variant(cell) for cell in self.of(model, task)))
+
     def finals(self, cell: CellRecord) -> list[RunRecord]:
         """The runs at the cell's chosen rate."""
         return self._known(cell.runs)
@@ -104,13 +117,15 @@ class Outcomes:
         """What one of the cell's runs was trained with; None before one has finished."""
         return next((record.configuration for record in self.all_runs(cell)), None)
 
-    def fine_tuned(self, model: str, task: str) -> CellRecord | None:
-        """The cell of full fine-tuning, if it has a score."""
-        return next((c for c in self.of(model, task) if c.family == FULL and c.accuracy is not None), None)
+    def fine_tuned(self, cell: CellRecord) -> CellRecord | None:
+        """Full fine-tuning of the same model and task, if it has a score; of several that with the same settings."""
+        scored = [c for c in self.of(cell.model, cell.task) if c.family == FULL and c.accuracy is not None]
+        same = [each for each in scored if self.variant(each) == self.variant(cell)]
+        return next(iter((*same, *scored)), None)
 
     def delta(self, cell: CellRecord) -> float | None:
         """The cell's accuracy less that of full fine-tuning of the same model on the same task."""
-        full = self.fine_tuned(cell.model, cell.task)
+        full = self.fine_tuned(cell)
         return None if full is None or cell.accuracy is None else cell.accuracy - (full.accuracy or 0.0)
 
     def _known(self, runs: Iterable[str]) -> list[RunRecord]:
@@ -135,6 +150,15 @@ def _cells_and_runs(path: Path) -> tuple[list[CellRecord] | None, list[RunRecord
         # Of a sweep that has only just begun there are cells and no results.
         return load_cells(path), load_results(path) if (path / "results.jsonl").is_file() else []
     return None, load_results(path)
+
+
+def _with_settings(cells: Sequence[CellRecord], records: Iterable[RunRecord]) -> list[CellRecord]:
+    """Cells with their settings, which lines of an earlier version leave to the runs behind their scores."""
+    runs = {record.run: record.configuration for record in records}
+    known = {cell.runs[0]: cell_settings(runs[cell.runs[0]]) for cell in cells if cell.runs and cell.runs[0] in runs}
+    return [
+        cell if cell.settings or not cell.runs else replace(cell, settings=known.get(cell.runs[0])) for cell in cells
+    ]
 
 
 def _merged(first: tuple[CellRecord, Path], second: tuple[CellRecord, Path]) -> CellRecord:

@@ -27,11 +27,14 @@ OTHER_MODELS = (
 MEANS = "Its mean differences are over the tasks of this table too; there is none where it lacks one of them."
 
 
-def find(outcomes: Outcomes, table: int, name: str, model: str, task: str) -> CellRecord | None:
-    """The cell that stands for the paper's method `name`; of several, the best on validation, as the paper chooses."""
+def find(outcomes: Outcomes, table: int, name: str, model: str, task: str, variant: str) -> CellRecord | None:
+    """The cell that stands for the paper's method `name`; of several, the best on validation, as the paper chooses.
+
+    Only of one variant of the settings: which of them is better is not for validation to choose.
+    """
     candidates = []
     for cell in outcomes.of(model, task):
-        configuration = outcomes.configuration(cell)
+        configuration = outcomes.configuration(cell) if outcomes.variant(cell) == variant else None
         if configuration and any(is_method(cell, configuration, *ours) for ours in METHODS[table][name]):
             candidates.append(cell)
     return max(candidates, key=lambda cell: validation_share(cell) or 0.0, default=None)

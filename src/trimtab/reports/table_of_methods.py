@@ -44,11 +44,14 @@ def table_of_methods(outcomes: Outcomes, table: int, *, with_others: bool) -> li
 def _paper_methods(outcomes: Outcomes, table: int, model: str) -> list[Row]:
     tasks, rows = tasks_in_order(outcomes, model), []
     for name in METHODS[table]:
-        ours = our_row(outcomes, name, [find(outcomes, table, name, model, task) for task in tasks])
-        if ours is not None:
-            rows.append(ours)
-            if model_in(table, model) or name != SFT:  # its differences to itself say nothing
-                rows.append(paper_row(table, name, model, tasks))
+        found = [
+            our_row(outcomes, name, [find(outcomes, table, name, model, task, variant) for task in tasks])
+            for variant in outcomes.variants_of(model)
+        ]
+        ours = [row for row in found if row is not None]
+        rows += ours
+        if ours and (model_in(table, model) or name != SFT):  # its differences to itself say nothing
+            rows.append(paper_row(table, name, model, tasks))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,8 @@ class RunRecord(Record):
 class CellRecord(Record):
     """One model, task and method of a sweep: its chosen rate, and its score over the seeds. A line of cells.jsonl.
 
+    Two recipes in one directory may have the same three and other settings: then each has a line.
+
     Attributes:
         model: as in the recipe.
         task: as in the recipe.
@@ -117,6 +120,8 @@ class CellRecord(Record):
         runs: the hashes of the runs behind `accuracies`.
         missing: the runs that the cell lacks, each with learning_rate (None: not chosen yet), seed, split and error
             (None: not run yet).
+        settings: what its runs have in common: the task's options, the method without its rate, training without its
+            seed, and how many examples are scored. None: an earlier version wrote the line.
     """
 
     model: str
@@ -140,11 +145,13 @@ class CellRecord(Record):
     trials: list[str]
     runs: list[str]
     missing: list[dict[str, Any]]
+    settings: dict[str, Any] | None = None
 
     @property
-    def place(self) -> tuple[str, str, str, str]:
-        """Model, task, method and split: the name of the cell."""
-        return self.model, self.task, self.method, self.split
+    def place(self) -> tuple[str, str, str, str, str]:
+        """Model, task, method, split and settings (as JSON): the name of the cell."""
+        settings = "" if self.settings is None else json.dumps(self.settings, sort_keys=True)
+        return self.model, self.task, self.method, self.split, settings
 
 
 @dataclass(frozen=True)

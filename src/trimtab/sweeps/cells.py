@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimtab.results import CellRecord, RunRecord
@@ -39,8 +39,23 @@ def cell_record(cell: Cell, outcomes: Outcomes) -> CellRecord:
         model_parameters=None if known is None else known.model_parameters,
         trials=[record.run for record in trials],
         missing=_missing(cell, outcomes, rate),
+        settings=cell_settings(next(iter(cell.finals.values()))[0].to_dict()),
         **over_seeds(finals),
     )
+
+
+def cell_settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runs of a cell have in common: all but rate and seed, and of the scoring the number of examples.
+
+    Args:
+        configuration: of one of the runs that the cell's score is taken from.
+    """
+    return {
+        "task": configuration["task"],
+        "method": {key: value for key, value in configuration["method"].items() if key != "learning_rate"},
+        "training": {key: value for key, value in configuration["training"].items() if key != "seed"},
+        "scored": configuration["evaluation"].get("examples"),
+    }
 
 
 def over_seeds(finals: Sequence[RunRecord]) -> dict[str, Any]:
@@ -65,11 +80,16 @@ def over_seeds(finals: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def write_cells(grid: Grid, directory: SweepDirectory) -> None:
-    """Bring cells.jsonl up to date. Lines of cells that other recipes have left in the directory stay."""
+    """Bring cells.jsonl up to date. Lines of cells that other recipes have left in the directory stay.
+
+    A line of an earlier version says nothing of its settings: it makes way for one of the same name.
+    """
 
     def records(old: list[CellRecord]) -> list[CellRecord]:
         new = {record.place: record for record in (cell_record(cell, directory) for cell in grid.cells)}
-        return [*(record for record in old if record.place not in new), *new.values()]
+        names = {place[:4] for place in new}
+        kept = (each for each in old if each.place not in new and (each.settings or each.place[:4] not in names))
+        return [*kept, *new.values()]
 
     directory.update_cells(records)
 

@@ -48,7 +48,7 @@ def parts(outcomes: Outcomes) -> list[Part]:
 
 def difference_error(outcomes: Outcomes, cell: CellRecord) -> float | None:
     """The standard error of the difference to full fine-tuning, both taken as independent."""
-    full = outcomes.fine_tuned(cell.model, cell.task)
+    full = outcomes.fine_tuned(cell)
     if full is None or full is cell or cell.standard_error is None or full.standard_error is None:
         return None
     return math.hypot(cell.standard_error, full.standard_error)

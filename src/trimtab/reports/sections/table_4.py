@@ -33,12 +33,15 @@ def parts(outcomes: Outcomes) -> list[Part]:
     found: list[Part] = []
     for model in outcomes.models:
         tasks = tasks_in_order(outcomes, model, TASKS_OF_4)
-        cells = {(task, name): find(outcomes, 4, name, model, task) for task in tasks for name in _NAMES}
-        if not any(cells[task, name] for task in tasks for name in _JOINT):
+        places = [(task, variant) for task in tasks for variant in outcomes.variants_of(model, task)]
+        cells = {(place, name): find(outcomes, 4, name, model, *place) for place in places for name in _NAMES}
+        if not any(cells[place, name] for place in places for name in _JOINT):
             continue
-        rows = [Row(("params (%)", *(parameters([cells[task, name] for task in tasks]) for name in _NAMES)))]
+        rows = [Row(("params (%)", *(parameters([cells[place, name] for place in places]) for name in _NAMES)))]
         for task in tasks:
-            rows.append(Row((task_name(outcomes, task), *(score(outcomes, cells[task, name]) for name in _NAMES))))
+            for place in (place for place in places if place[0] == task):
+                title = task_name(outcomes, task) + (f" [{place[1]}]" if place[1] else "")
+                rows.append(Row((title, *(score(outcomes, cells[place, name]) for name in _NAMES))))
             if TASKS.get(task) in TASKS_OF_4:
                 rows.append(_paper(model, task))
         note = f"{sizes_note(outcomes, model, tasks)} {reference_text(4, model)}"
