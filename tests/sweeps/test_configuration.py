@@ -50,6 +50,7 @@ def test_a_number_that_is_not_finite_has_no_hash() -> None:
         {"methods": [{"method": "lora", "label": "another name"}]},
         {"training": {"epochs": 1.0}},
         {"training": {"checkpoint_every": 7}},
+        {"training": {"report_to": "tensorboard"}},
         {"tasks": [{"name": "listops-small", "options": {"max_depth": 3}}]},  # its default
         {"keep": "nothing"},
         {"learning_rates": [1e-3], "selection_seeds": [5]},

@@ -16,7 +16,7 @@ from trimtab.training import TrainingSettings
 HASH_DIGITS = 16
 _ABOUT_A_METHOD = ("name", "description", "learning_rates")
 """What a method says about itself; the rest is what it does."""
-_NO_INFLUENCE = ("device", "checkpoint_every")
+_NO_INFLUENCE = ("device", "checkpoint_every", "report_to")
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def probe(run: Configuration, bases: BaseModels) -> Cost:
     The first batch is the longest one, and slow for being the first: it is not counted. The answers are the base's.
     """
     times = _StepTimes()
-    settings = replace(run.training, max_steps=PROBE_STEPS, checkpoint_every=PROBE_STEPS + 1)
+    settings = replace(run.training, max_steps=PROBE_STEPS, checkpoint_every=PROBE_STEPS + 1, report_to="none")
     full = run.method.family == "full"
     if full:
         bases.drop()  # its weights are changed, so it needs a model of its own: not two at once

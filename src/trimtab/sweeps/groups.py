@@ -160,7 +160,9 @@ def _is_open(run: Configuration, directory: SweepDirectory) -> bool:
 
 def _kind(run: Configuration) -> str:
     """What runs that are trained together have in common."""
-    training = {**run.trained["training"], "seed": None, "checkpoint_every": run.training.checkpoint_every}
+    settings = run.training
+    others = {"seed": None, "checkpoint_every": settings.checkpoint_every, "report_to": settings.report_to}
+    training = {**run.trained["training"], **others}
     return canonical_json({**run.trained, "method": None, "training": training})
 
 

@@ -195,10 +195,11 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _computed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the numbers depend on: all but how often the run can be resumed from."""
+    """The settings that the numbers depend on: all but how often the run can be resumed from, and who hears of it."""
     if "runs" in recipe:  # of a pass over several
         return {**recipe, "runs": [_computed(each) for each in recipe["runs"]]}
-    training = {key: value for key, value in recipe.get("training", {}).items() if key != "checkpoint_every"}
+    without = ("checkpoint_every", "report_to")
+    training = {key: value for key, value in recipe.get("training", {}).items() if key not in without}
     return {**recipe, "training": training}
 
 

@@ -30,6 +30,7 @@ from trimtab.training.gradient_start import point_at_gradient
 from trimtab.training.outcome import peak_memory, require_finite
 from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
 from trimtab.training.rate_factors import require_parameters
+from trimtab.training.reporting import require_reporter
 from trimtab.training.restoring import restored
 from trimtab.training.selection import heads_to_select, selected_heads, selection_method, with_heads
 from trimtab.training.settings import TrainingSettings
@@ -77,9 +78,11 @@ def train(
             context, or fewer examples than the processes need for one micro-batch each.
         FileExistsError: `out_dir` holds something else.
         OSError: too little room on the disk.
+        ModuleNotFoundError: the tracker of `settings.report_to` is not installed.
         FloatingPointError: the loss, or a trained weight, is not finite.
     """
     settings = settings or TrainingSettings()
+    require_reporter(settings.report_to)
     method = get_method(method) if isinstance(method, str) else method
     task = get_task(task) if isinstance(task, str) else task
     if selection is not None and selection_method(method) is None:

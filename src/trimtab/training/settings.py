@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trimtab.training.reporting import NOWHERE, check_reporter
+
 
 def require_trainable_dtype(dtype: str) -> None:
     """Refuse float16: without loss scaling its gradients underflow to zero."""
@@ -33,6 +35,8 @@ class TrainingSettings:
         max_grad_norm: gradients are clipped to this norm.
         log_every: optimiser steps between two lines of metrics.jsonl.
         checkpoint_every: optimiser steps between two checkpoints, from which an interrupted run goes on.
+        report_to: a tracker that transformers knows (trackio, wandb, tensorboard, ...), which gets what metrics.jsonl
+            gets; "all": those that are installed; "none".
     """
 
     epochs: float = 1.0
@@ -52,6 +56,7 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     log_every: int = 1
     checkpoint_every: int = 100
+    report_to: str = NOWHERE
 
     def __post_init__(self) -> None:
         """Refuse values with which training could not start."""
@@ -67,6 +72,7 @@ class TrainingSettings:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be positive.")
         require_trainable_dtype(self.dtype)
+        check_reporter(self.report_to)
         for name in ("max_steps", "examples"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -30,6 +30,7 @@ from trimtab.training.outcome import peak_memory, require_finite
 from trimtab.training.parallel_trainer import ParallelTrainer
 from trimtab.training.preparation import base_and_tokenizer, require_room, run_recipe
 from trimtab.training.rate_factors import require_parameters
+from trimtab.training.reporting import require_reporter
 from trimtab.training.restoring import restored
 from trimtab.tuners.steering import SteeringModel
 from trimtab.tuners.steering.files import add_loading_note
@@ -74,8 +75,10 @@ def train_together(
         ValueError: jobs that cannot be trained together, several processes, and what `train` raises it for.
         FileExistsError: a job's directory, or `group_dir`, holds something else.
         OSError: too little room on the disk.
+        ModuleNotFoundError: the tracker of `report_to` is not installed.
     """
     settings = common_settings(jobs)
+    require_reporter(settings.report_to)
     task = get_task(task) if isinstance(task, str) else task
     device = resolve_device(settings.device) if isinstance(model, str | Path) else model.device
     state = PartialState(cpu=device.type == "cpu")
@@ -115,6 +118,7 @@ def train_together(
             )
             for index, (job, run) in enumerate(zip(jobs, runs, strict=True))
         ]
+        learners[0].arguments.run_name = f"{len(jobs)} runs together"  # a tracker gets the mean over them
         trained = [learner.parameters(tuned) for learner in learners]
         for parameters, job in zip(trained, jobs, strict=True):
             require_parameters(parameters, job.method)
