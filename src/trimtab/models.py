@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trimtab.checkpoints import read_checkpoint
 from trimtab.files import new_directory, require_free_disk
 from trimtab.registry import check_choice
 
@@ -40,6 +41,7 @@ def load_model(
     device: str = "auto",
     quantization: str | None = None,
     trust_remote_code: bool = False,
+    exact: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready to be adapted or to generate.
 
@@ -53,10 +55,11 @@ def load_model(
         device: "auto" (CUDA, else Apple's MPS, else the CPU) or a torch device such as "cuda:1".
         quantization: None, "4bit" (NF4) or "8bit", by bitsandbytes.
         trust_remote_code: run code that the model's repository ships; never on by itself.
+        exact: refuse surplus tensors and values that are not finite, as for what a training run has saved.
 
     Raises:
         ValueError: an unknown option, a name that is neither a directory nor a model of the hub, or weights that
-            are no safetensors.
+            are no safetensors, damaged or incomplete.
         ModuleNotFoundError: the embedded model was asked for and its package is not installed.
     """
     target = resolve_device(device)
@@ -67,9 +70,7 @@ def load_model(
     path = _resolve_path(name_or_path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=precision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
-        )
+        model = read_checkpoint(path, exact=exact, dtype=precision, trust_remote_code=trust_remote_code, **options)
     except OSError as error:
         raise ValueError(
             f"Cannot load a model from {str(name_or_path)!r} (only safetensors weights are read): {error}"

@@ -132,7 +132,7 @@ def analyze(
 def _holds_a_model(path: str) -> bool:
     """Whether a run directory is that of full fine-tuning."""
     run = RunDirectory(Path(path))
-    return run.recipe_file.is_file() and run.recipe()["method"]["family"] == "full"
+    return run.recipe_file.is_file() and run.setting("method", "family") == "full"
 
 
 def _load_tuned(path: str, tokenizer: PreTrainedTokenizerBase, options: LoadOptions) -> PreTrainedModel:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab import set_strength
-from trimtab.cli.recipes import flatten
+from trimtab.cli.recipes import RecipeError, flatten
 from trimtab.models import EMBEDDED_MODEL, load_model
 from trimtab.training import RunDirectory, load_run
+from trimtab.tuners.saved import load_adapter
 from trimtab.tuners.steering.files import WEIGHTS, file_tensors
 
 
@@ -55,7 +53,13 @@ class Loaded:
 def recipe_of(adapter: str | None) -> dict[str, Any]:
     """The options that a run directory was trained with; empty for anything else."""
     run = RunDirectory(Path(adapter)) if adapter is not None else None
-    return flatten(run.recipe()) if run is not None and run.recipe_file.is_file() else {}
+    if run is None or not run.recipe_file.is_file():
+        return {}
+    recipe = run.recipe()
+    try:
+        return flatten(recipe)
+    except RecipeError as error:
+        raise ValueError(f"{run.recipe_file}: {error}") from error
 
 
 def load(model: str | None, adapter: str | None, strength: float | None, options: LoadOptions) -> Loaded:
@@ -81,34 +85,20 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
 
     run = RunDirectory(Path(adapter))
     recipe = recipe_of(adapter)
-    if recipe and model is not None and run.recipe()["method"]["family"] == "full":
+    if recipe and model is not None and run.setting("method", "family") == "full":
         raise ValueError(f"{adapter} holds a whole model, not an adapter: leave out --model.")
-    with _adapter_errors(adapter):
-        if recipe and model is None:
-            tuned, tokenizer = load_run(run.path, **settings)
-        else:
-            path = str(run.weights) if recipe else adapter
-            if not Path(path).is_dir():
-                if path.count("/") != 1:  # the hub's names are OWNER/NAME
-                    raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
-                path = snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
-            file_tensors(Path(path) / WEIGHTS)  # PEFT would read a pickle too
-            name = model or PeftConfig.from_pretrained(path).base_model_name_or_path
-            base, tokenizer = load_model(name, **settings)
-            tuned = PeftModel.from_pretrained(base, path).eval()
+    if recipe and model is None:
+        tuned, tokenizer = load_run(run.path, **settings)
+    else:
+        path = str(run.weights) if recipe else adapter
+        if not Path(path).is_dir():
+            if path.count("/") != 1:  # the hub's names are OWNER/NAME
+                raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
+            path = snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
+        file_tensors(Path(path) / WEIGHTS)  # before a base is loaded for nothing
+        name = model or PeftConfig.from_pretrained(path).base_model_name_or_path
+        base, tokenizer = load_model(name, **settings)
+        tuned = load_adapter(base, Path(path))
     if strength is not None:
         set_strength(tuned, strength)
     return Loaded(tuned, tokenizer, adapter, recipe)
-
-
-@contextmanager
-def _adapter_errors(adapter: str) -> Iterator[None]:
-    """Put torch's and safetensors' errors about a LoRA file into words; steering adapters check their own."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise ValueError(f"The adapter in {adapter} cannot be read: {error}.") from error
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
-            raise
-        raise ValueError(f"The adapter in {adapter} was made for another base model: {error}") from error

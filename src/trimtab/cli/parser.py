@@ -20,7 +20,7 @@ from typing import Any, NoReturn, get_type_hints
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader
 
-from trimtab.cli.recipes import flatten, is_of_a_run
+from trimtab.cli.recipes import RecipeError, flatten, is_of_a_run
 
 Verb = Callable[..., None]
 
@@ -85,7 +85,7 @@ class Parser(ArgumentParser):
 
 def build_parser(verbs: Mapping[str, Verb]) -> Parser:
     """The parser of `trimtab`, with a subcommand for each verb."""
-    set_loader(_MODE, _load_recipe, exceptions=(yaml.YAMLError,))
+    set_loader(_MODE, _load_recipe, exceptions=(yaml.YAMLError, RecipeError))
     parser = Parser(
         prog="trimtab",
         description="Adapt language models by steering their residual stream.",

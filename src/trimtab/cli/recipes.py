@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 _PARTS = {"model", "task", "method", "training"}
+_RULE = ("learning_rate", "schedule", "warmup_ratio", "weight_decay")
 _SELECTION = "selection"
 """The first stage of a run whose method selects heads; `trimtab train` derives it from the method."""
+
+
+class RecipeError(ValueError):
+    """The recipe of a run lacks a setting, or holds one that no run writes."""
 
 
 def is_of_a_run(recipe: object) -> bool:
@@ -17,14 +22,28 @@ def is_of_a_run(recipe: object) -> bool:
 
 
 def flatten(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The options with which `trimtab train` repeats the run of `recipe`."""
+    """The options with which `trimtab train` repeats the run of `recipe`.
+
+    Raises:
+        RecipeError: a setting is missing, or the task is a Python file.
+    """
+    for part in ("task", "method", "training"):
+        if not isinstance(recipe.get(part), dict):
+            raise RecipeError(f"The recipe of the run lacks {part!r}.")
+    try:
+        return _options(recipe)
+    except KeyError as error:
+        raise RecipeError(f"The recipe of the run lacks {error}.") from error
+
+
+def _options(recipe: dict[str, Any]) -> dict[str, Any]:
     task, method = dict(recipe["task"]), dict(recipe["method"])
     name = task.pop("name")
     if name == "jsonl":  # on the command line such a task is called by its file
         name = task.pop("path")
     if str(name).endswith(".py"):  # a run never writes one; loading it would run a file that nobody named
-        raise ValueError("The recipe names a Python file as its task. Name it yourself: --task FILE.")
-    rule = {key: method[key] for key in ("learning_rate", "schedule", "warmup_ratio", "weight_decay")}
+        raise RecipeError("The recipe names a Python file as its task. Name it yourself: --task FILE.")
+    rule = {key: method[key] for key in _RULE}
     if "rate_factors" in method:
         rule["rate_factors"] = method["rate_factors"]
     return {

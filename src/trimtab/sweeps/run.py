@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from trimtab.evaluation import evaluate
@@ -19,7 +18,7 @@ from trimtab.results import RunRecord
 from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.directory import SweepDirectory, now
 from trimtab.training import RunDirectory, TrainingSettings, train
-from trimtab.tuners.steering.files import WEIGHTS, file_tensors
+from trimtab.tuners.saved import load_adapter
 
 CURVE_POINTS = 20
 _RESET_PEAK = Path("/proc/self/clear_refs")
@@ -42,9 +41,13 @@ class BaseModels:
             self._loaded, self._key = self.load(name, settings), key
         return self._loaded
 
-    def load(self, name: str | Path, settings: TrainingSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """A model that is not kept."""
-        return load_model(name, dtype=settings.dtype, device=self.device, quantization=settings.quantization)
+    def load(
+        self, name: str | Path, settings: TrainingSettings, exact: bool = False
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """A model that is not kept; `exact` as in `load_model`."""
+        return load_model(
+            name, dtype=settings.dtype, device=self.device, quantization=settings.quantization, exact=exact
+        )
 
     def drop(self) -> None:
         """Give the memory back."""
@@ -179,13 +182,12 @@ def _trained_model(
     """
     if run.method.family == "full":
         bases.drop()
-        model, tokenizer = bases.load(training.weights, run.training)
+        model, tokenizer = bases.load(training.weights, run.training, exact=True)
         yield model, tokenizer, model.num_parameters()
         return
     base, tokenizer = bases.get(run.model, run.training)
     parameters = base.num_parameters()
-    file_tensors(training.weights / WEIGHTS)  # PEFT would read a pickle too
-    tuned = PeftModel.from_pretrained(base, str(training.weights)).eval()
+    tuned = load_adapter(base, training.weights)
     try:
         yield tuned, tokenizer, parameters
     finally:

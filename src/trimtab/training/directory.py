@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trimtab.files import write_text
 from trimtab.models import load_model
 from trimtab.results import TrainingResult
-from trimtab.tuners.steering.files import WEIGHTS, file_tensors
+from trimtab.tuners.saved import load_adapter
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunDirectory:
     | `recipe.yaml` | every setting: model, task, method, training |
     | `environment.json` | versions, machine, git hash, command |
     | `metrics.jsonl` | one line a logged step: loss, learning rate, gradient norm, tokens |
-    | `weights/` | the adapter (or, after full fine-tuning, the model) as safetensors |
+    | `weights/` | the adapter (or, after full fine-tuning, the model) as safetensors; LoRA's base in `base.json` |
     | `selection/` | where the method selects heads first (LoFiT): the run directory of that stage |
     | `heads.json` | likewise: the selected heads, with the norms that they were selected by |
     | `gates.json` | after a method with gates (JoLA): the gates of each head |
@@ -97,11 +97,31 @@ class RunDirectory:
 
         Raises:
             FileNotFoundError: this is not a run directory.
+            ValueError: the recipe is damaged.
         """
         if not self.recipe_file.is_file():
             raise FileNotFoundError(f"{self.path} is not a run directory: it has no {self.recipe_file.name}.")
-        loaded: dict[str, Any] = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        try:
+            loaded = yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.recipe_file} is cut off or damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(loaded, dict):
+            raise ValueError(f"{self.recipe_file} is cut off or damaged: it holds no settings.")
         return loaded
+
+    def setting(self, *keys: str) -> Any:
+        """One setting of the recipe, by the keys that lead to it: setting("method", "family").
+
+        Raises:
+            ValueError: the recipe lacks it.
+            FileNotFoundError: as `recipe`.
+        """
+        found: Any = self.recipe()
+        for key in keys:
+            if not isinstance(found, dict) or key not in found:
+                raise ValueError(f"{self.recipe_file} is cut off or damaged: it lacks {'.'.join(keys)}.")
+            found = found[key]
+        return found
 
     def metrics(self) -> list[dict[str, float]]:
         """The logged steps, in order."""
@@ -165,18 +185,18 @@ def load_run(
 
     Raises:
         FileNotFoundError: no run directory, or one whose run has not finished.
-        ValueError: the weights are a pickle, damaged, or not finite.
+        ValueError: the weights are a pickle, damaged or not finite, lack a tensor or have one too many, or the base is
+            not the one that the adapter was trained on.
     """
     run = RunDirectory(Path(path))
-    recipe = run.recipe()
+    family = run.setting("method", "family")
     if not run.finished:
         raise FileNotFoundError(f"The run in {path} has not finished. Start it again with the same recipe to resume.")
     options: dict[str, Any] = {"dtype": dtype, "device": device, "quantization": quantization}
-    if recipe["method"]["family"] == "full":
-        return load_model(run.weights, **options)
-    file_tensors(run.weights / WEIGHTS)  # PEFT would read a pickle too
-    model, tokenizer = load_model(recipe["model"], **options)
-    return PeftModel.from_pretrained(model, str(run.weights)).eval(), tokenizer
+    if family == "full":
+        return load_model(run.weights, exact=True, **options)
+    model, tokenizer = load_model(run.setting("model"), **options)
+    return load_adapter(model, run.weights), tokenizer
 
 
 def _is_complete(checkpoint: Path) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -35,6 +35,7 @@ from trimtab.training.restoring import restored
 from trimtab.training.selection import heads_to_select, selected_heads, selection_method, with_heads
 from trimtab.training.settings import TrainingSettings
 from trimtab.training.trainer import CompletionTrainer
+from trimtab.tuners.saved import save_base
 
 
 def train(
@@ -206,3 +207,5 @@ def _save(tuned: nn.Module, tokenizer: PreTrainedTokenizerBase, method: Method, 
         tuned.save_pretrained(directory)  # type: ignore[operator]
         if method.family == "full":
             tokenizer.save_pretrained(directory)
+        elif method.family == "lora":
+            save_base(directory, cast(PreTrainedModel, tuned))

@@ -88,6 +88,20 @@ def saved_beside(model: nn.Module, modules_to_save: Iterable[str] | None) -> lis
     return [*(modules_to_save or ()), *names, *EMBEDDING_LAYER_NAMES]
 
 
+def check_base(saved: Mapping[str, object], found: Mapping[str, object]) -> None:
+    """Compare what an adapter was made for with the facts of a model (`base_facts`).
+
+    Raises:
+        ValueError: another base model; it names the fact.
+    """
+    for fact, value in saved.items():
+        if found.get(fact) != value:
+            raise ValueError(
+                f"The adapter was made for another base model: its {fact} is {value!r}, "
+                f"this model has {found.get(fact)!r}."
+            )
+
+
 def check_keys(
     source: str,
     found: Mapping[str, tuple[int, ...]],

@@ -15,7 +15,7 @@ from trimtab.sites import locate
 from trimtab.sites.base import Host
 from trimtab.tuners.steering.attachment import Attachment
 from trimtab.tuners.steering.config import SteeringConfig
-from trimtab.tuners.steering.files import check_keys, saved_beside, without_prefix
+from trimtab.tuners.steering.files import check_base, check_keys, saved_beside, without_prefix
 from trimtab.tuners.steering.heads import heads_by_host
 from trimtab.tuners.steering.hosts import backbone, base_facts, bias_owner, output_width
 from trimtab.tuners.steering.layer import BASE_ROW, CHILD_NAME, SteeringLayer
@@ -43,13 +43,7 @@ class SteeringModel(NamedTuner):
     def _prepare_model(self, peft_config: SteeringConfig, model: nn.Module) -> None:
         """Find the hosts, and refuse an adapter that was saved for another base, before anything is changed."""
         base = base_facts(model)
-        saved = getattr(peft_config, "_saved_base", None)
-        for fact, value in (saved or {}).items():
-            if base.get(fact) != value:
-                raise ValueError(
-                    f"The adapter was made for another base model: its {fact} is {value!r}, "
-                    f"this model has {base.get(fact)!r}."
-                )
+        check_base(getattr(peft_config, "_saved_base", None) or {}, base)
         self._hosts: dict[str, Host] = {}
         if peft_config.target_modules is None:
             hosts = locate(model, peft_config.site, peft_config.steered_layers)

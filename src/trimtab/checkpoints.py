@@ -1,0 +1,66 @@
+"""A model's files: what is loaded is all there, and for a model of our own nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+def read_checkpoint(path: str, *, exact: bool = False, **options: Any) -> PreTrainedModel:
+    """`AutoModelForCausalLM.from_pretrained` on safetensors, without its silent repairs.
+
+    transformers draws what a file lacks at random, drops what it has too much, and puts both into a report.
+
+    Args:
+        path: a directory or a hub id.
+        exact: refuse surplus tensors and values that are not finite too: for a model that a training run has saved.
+            Published ones may hold parts that a causal language model leaves out.
+        options: of `from_pretrained`.
+
+    Raises:
+        ValueError: a file is truncated or damaged, lacks a tensor (tied ones are there once), has one of another shape,
+            or is not `exact`.
+        OSError: there is no such model.
+    """
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are errors below, which name the tensor
+            **options,
+        )
+    except SafetensorError as error:
+        raise ValueError(f"{_damaged(path)} is truncated or damaged: {error}.") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"A JSON file of the model in {path} is truncated or damaged: {error}.") from error
+    source = f"The model in {path}"
+    problems = {"lacks": found["missing_keys"], "has the surplus key": found["unexpected_keys"] if exact else ()}
+    for problem, keys in problems.items():
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ValueError(f"{source} does not fit its configuration: it {problem} {min(keys)}{more}.")
+    for name, there, needed in found["mismatched_keys"]:
+        raise ValueError(
+            f"{source} does not fit its configuration: {name} has shape {list(there)}, the model needs {list(needed)}."
+        )
+    for name, parameter in model.named_parameters() if exact else ():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{source}: {name} holds a value that is not finite (NaN or infinity).")
+    return model  # type: ignore[no-any-return]
+
+
+def _damaged(path: str) -> str:
+    """The file in a model's directory that cannot be read; of a model of the hub, the model."""
+    for file in sorted(Path(path).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError:
+            return str(file)
+    return f"A file of the model {path}"
