@@ -99,7 +99,7 @@ def train_group(
         Those that diverged, with their errors.
     """
     first = group.members[0]
-    reset_peak_memory()
+    reset_peak_memory(bases.device)
     model, tokenizer = bases.get(first.model, first.training)
     home = directory.group(group.hash)
     home.mkdir(parents=True, exist_ok=True)

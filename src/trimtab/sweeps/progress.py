@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,7 @@ class SweepProgress:
         """Begin with what is there: it is counted and not announced."""
         self.grid, self.directory, self.costs, self.workers, self.tracker = grid, directory, costs, workers, tracker
         self._settled: set[str] = set()
+        self._last: Cell | None = None
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Progress(
             MofNCompleteColumn(),
@@ -64,18 +66,19 @@ class SweepProgress:
     def _look(self, announce: bool) -> None:
         for cell in self.grid.cells:
             for run in needed_runs(cell, self.directory):
-                if run.hash not in self._settled:
-                    self._settle(run, announce)
+                if run.hash not in self._settled and self._settle(run, announce):
+                    self._last = cell
         lefts = [self.costs.remaining(cell, self.directory) for cell in self.grid.cells]
         known = [seconds for seconds in lefts if seconds is not None]
         left = duration(sum(known) / self.workers) + ("" if len(known) == len(lefts) else " and more") if known else "?"
         self._bar.update(self._row, completed=len(self._settled), left=left, best=self._best())
 
-    def _settle(self, run: Configuration, announce: bool) -> None:
+    def _settle(self, run: Configuration, announce: bool) -> bool:
+        """Count a run that has ended and say so; whether it has."""
         record = self.directory.record(run)
         failure = None if record is not None else self.directory.failure(run)
         if record is None and failure is None:
-            return
+            return False
         self._settled.add(run.hash)
         if record is not None:
             self.costs.learn(record)
@@ -87,14 +90,26 @@ class SweepProgress:
         if announce:
             count = f"[{len(self._settled)}/{self.grid.size}]"
             self._console.print(f"{count} {run.describe()} {outcome}", markup=False)
+        return True
 
     def _best(self) -> str:
-        """The best cell so far, by the final scores where there are any, else by validation."""
-        scores = [score for cell in self.grid.cells if (score := cell_score(cell, self.directory)) is not None]
-        if not scores:
+        """The best cell so far of the model and task of the run that ended last, as `best_of` says."""
+        if self._last is None:
             return ""
-        value, name = max(scores, key=lambda score: score[0])
-        return f"best {100 * value:.1f} % {name} "
+        found = best_of([cell for cell in self.grid.cells if same_question(cell, self._last)], self.directory)
+        return "" if found is None else f"best {100 * found[0]:.1f} % {found[1]} "
+
+
+def same_question(one: Cell, other: Cell) -> bool:
+    """Whether two cells are of the same model and task: only then can their accuracies be compared."""
+    return (one.model, one.task) == (other.model, other.task)
+
+
+def best_of(cells: Sequence[Cell], directory: SweepDirectory) -> tuple[float, str] | None:
+    """The best accuracy and what it is, by the final scores where there are any, else by validation; None: no score."""
+    final = [cell for cell in cells if finished_finals(cell, directory)]
+    scores = [score for cell in final or cells if (score := cell_score(cell, directory)) is not None]
+    return max(scores, key=lambda score: score[0], default=None)
 
 
 def cell_score(cell: Cell, directory: SweepDirectory) -> tuple[float, str] | None:

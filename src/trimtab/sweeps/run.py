@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from trimtab.evaluation import evaluate
-from trimtab.models import AnyModel, load_model
+from trimtab.models import AnyModel, load_model, resolve_device
 from trimtab.results import RunRecord
 from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.directory import SweepDirectory, now
@@ -146,7 +146,7 @@ def _train(run: Configuration, training: RunDirectory, bases: BaseModels, callba
     full = run.method.family == "full"
     if full:
         bases.drop()  # its weights are changed: neither two copies in memory, nor a changed one for the next run
-    reset_peak_memory()
+    reset_peak_memory(bases.device)
     model, tokenizer = (bases.load if full else bases.get)(run.model, run.training)
     clear_leftovers(training)
 
@@ -194,10 +194,11 @@ def _trained_model(
         tuned.unload()
 
 
-def reset_peak_memory() -> None:
-    """Begin to measure anew: a process that runs many would report the largest of them all."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def reset_peak_memory(device: str) -> None:
+    """Begin to measure anew, of models on `device`: a process that runs many would report the largest of them all."""
+    resolved = resolve_device(device)
+    if resolved.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(resolved)
     else:
         with suppress(OSError):  # only Linux has the file, and not every container may write it
             _RESET_PEAK.write_text("5", encoding="ascii")  # 5: the peak of the resident set
