@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from rich.console import Console
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -30,8 +29,8 @@ from trimtab.models import AnyModel, load_model
 from trimtab.sites import locate
 from trimtab.tasks import get_task
 from trimtab.training import RunDirectory
+from trimtab.tuners.saved import load_adapter
 from trimtab.tuners.steering import SteeringConfig
-from trimtab.tuners.steering.files import WEIGHTS, file_tensors
 
 ANSWER_TOKENS = 64
 """How long the tuned model may answer where no task says it."""
@@ -190,15 +189,9 @@ def load_tuned(tuned: str, base: PreTrainedModel, tokenizer: Any, options: LoadO
             raise FileNotFoundError(f"The run in {tuned} has not finished. Start it again with the same recipe.")
         path = run.weights
     if (path / "adapter_config.json").is_file():
-        file_tensors(path / WEIGHTS)  # PEFT would read a pickle too
         if (path / "tokenizer_config.json").is_file():
             require_same_tokens(tokenizer, AutoTokenizer.from_pretrained(path))
-        try:
-            return PeftModel.from_pretrained(twin(base), str(path)).eval()
-        except RuntimeError as error:
-            if "size mismatch" not in str(error):
-                raise
-            raise ValueError(f"The adapter in {tuned} was made for another base model: {error}") from error
-    model, own = load_model(str(path), **asdict(options))
+        return load_adapter(twin(base), path)
+    model, own = load_model(str(path), exact=path == run.weights, **asdict(options))
     require_same_tokens(tokenizer, own)
     return model

@@ -186,7 +186,7 @@ def _arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     """`generate` of the model's class, with the extent of the prompt known to the adapters."""
-    if _setting("guidance_scale", model, kwargs) not in (None, 1):
+    if _setting("guidance_scale", model, kwargs) not in (None, 1) and _counts_tokens(model):
         raise ValueError("guidance_scale runs a second prompt beside the first: that needs positions='all'.")
     inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
     if inputs is None:
@@ -198,6 +198,18 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
         mask = _inferred_mask(inputs, _setting("pad_token_id", model, kwargs), _setting("eos_token_id", model, kwargs))
     with model._steering_tokens.generating(mask.bool()):
         return type(model).generate(model, *args, **kwargs)
+
+
+def _counts_tokens(model: Any) -> bool:
+    """Whether an adapter that steers now, active and not disabled, does so on some tokens only."""
+    context: TokenContext = model._steering_tokens
+    layers: list[Any] = [layer for layer in model.modules() if getattr(layer, "context", None) is context]
+    return any(
+        layer.strengths.get(name) and not layer.policies[name].everything
+        for layer in layers
+        if not layer.disable_adapters
+        for name in context.adapter_rows or layer.active_adapters
+    )
 
 
 def _setting(name: str, model: Any, kwargs: dict[str, Any]) -> Any:
