@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from sweeps.broken_passes import Passes
 from sweeps.small_sweep import Ran
-from trimtab.sweeps import run_one, worker
+from trimtab.sweeps import groups, run_one, worker
+from trimtab.training import train_together
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -34,3 +36,16 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     monkeypatch.setattr(worker, "run_one", noted)
     return order
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """The methods, rates and seeds of each pass that is started."""
+    started: Passes = []
+
+    def noted(model: Any, jobs: Any, *others: Any, **given: Any) -> Any:
+        started.append([(job.method.label, job.method.learning_rate, job.settings.seed) for job in jobs])
+        return train_together(model, jobs, *others, **given)
+
+    monkeypatch.setattr(groups, "train_together", noted)
+    return started

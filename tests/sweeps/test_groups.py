@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from small_runs import StopAfter
+from sweeps.broken_passes import Passes, break_passes, interrupted_group
 from sweeps.small_sweep import TRAINING, assert_same_numbers, numbers, quietly, small_recipe
 from trimtab.sweeps import (
-    Grid,
-    SweepDirectory,
     SweepRecipe,
     UnfinishedSweepError,
     groups,
@@ -22,9 +20,7 @@ from trimtab.sweeps import (
     worker,
 )
 from trimtab.sweeps.groups import claimed_group, forget_groups
-from trimtab.training import RunDirectory, train_together
-
-Passes = list[list[tuple[str, float, int]]]
+from trimtab.training import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +29,6 @@ def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
     out = tmp_path_factory.mktemp("alone") / "out"
     quietly(small_recipe(folder), out)
     return numbers(load_results(out))
-
-
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
-    """The methods, rates and seeds of each pass that is started."""
-    started: Passes = []
-
-    def noted(model: Any, jobs: Any, *others: Any, **given: Any) -> Any:
-        started.append([(job.method.label, job.method.learning_rate, job.settings.seed) for job in jobs])
-        return train_together(model, jobs, *others, **given)
-
-    monkeypatch.setattr(groups, "train_together", noted)
-    return started
-
-
-def break_passes(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, steps: int = 0, over: int = 0) -> None:
-    """Let passes of more than `over` runs raise `error`, at once or after a number of steps."""
-
-    def broken(model: Any, jobs: Any, *others: Any, **given: Any) -> Any:
-        if error is None or len(jobs) <= over:
-            return train_together(model, jobs, *others, **given)
-        if not steps:
-            raise error
-        return train_together(model, jobs, *others, **given, callbacks=[StopAfter(steps)])
-
-    monkeypatch.setattr(groups, "train_together", broken)
 
 
 def test_the_results_are_those_of_runs_that_are_trained_alone(
@@ -181,19 +151,6 @@ def test_a_run_that_has_begun_alone_goes_on_alone(
     quietly(small_recipe(folder, together=4), out)
     assert ("post-block", 0.05, 0) not in passes[0]
     assert len(passes[0]) == 3
-
-
-def interrupted_group(
-    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Grid, SweepDirectory, list[str]]:
-    """A sweep whose first pass was interrupted behind a checkpoint, and the trainings of that pass."""
-    break_passes(monkeypatch, KeyboardInterrupt(), steps=4)
-    recipe = small_recipe(folder, together=4)
-    with pytest.raises(KeyboardInterrupt):
-        quietly(recipe, out)
-    directory = SweepDirectory(out)
-    (home,) = directory.groups()
-    return Grid.of(recipe), directory, json.loads((home / "members.json").read_text())
 
 
 def test_the_holder_of_the_first_run_goes_on_with_a_group(

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from trimtab.files import write_text
-from trimtab.results import CellRecord, FailedRun, Record, RunRecord
+from trimtab.results import CellRecord, FailedRun, RunRecord
 from trimtab.sweeps.configuration import Configuration
+from trimtab.sweeps.lines import load_record, read_lines, write_lines
 from trimtab.training import RunDirectory
 
 MARKER = "sweep.json"
-_R = TypeVar("_R", bound=Record)
 
 
 class SweepDirectory:
@@ -36,7 +36,7 @@ class SweepDirectory:
     | `runs/TRAINING/SPLIT-RUN.json` | the record of a run that scored it; written last, never changed |
     | `runs/TRAINING/SPLIT-RUN.jsonl` | every answer |
     | `runs/TRAINING/SPLIT-RUN.failed.json`, `.txt` | in place of a record: the error, and its traceback |
-    | `groups/GROUP/` | while runs are trained together: their hashes, and checkpoints |
+    | `groups/GROUP/` | while runs are trained together: see `Pass` |
     | `runs/TRAINING/lock` | held (flock) by the process that works on this training |
 
     TRAINING, RUN and GROUP are hashes. A file is written under a temporary name and renamed: it is there completely or
@@ -74,8 +74,10 @@ class SweepDirectory:
             raise FileExistsError(f"{self.path} is a file, not a directory.")
         if not self.path.is_dir() or (self.path / MARKER).is_file():
             return
-        # A process that was killed at its very start leaves the marker under its temporary name.
-        if any(not path.name.startswith(f".{MARKER}.") for path in self.path.iterdir()):
+        # A process that was killed at its very start leaves the marker under its temporary name. The marker is looked
+        # for once more behind the other files: another sweep may have started in between.
+        others = any(not path.name.startswith(f".{MARKER}.") for path in self.path.iterdir())
+        if others and not (self.path / MARKER).is_file():
             raise FileExistsError(f"{self.path} holds files of something else; choose an empty output directory.")
 
     def open(self, recipe: dict[str, Any]) -> None:
@@ -89,9 +91,9 @@ class SweepDirectory:
         write_text(self.path / MARKER, json.dumps({"recipe": recipe}, indent=2, ensure_ascii=False) + "\n")
         self.runs.mkdir(exist_ok=True)  # behind the marker, without which it would be somebody else's
 
-    def home(self, run: Configuration) -> Path:
-        """The folder of the run's training."""
-        return self.runs / run.training_hash
+    def home(self, run: Configuration | str) -> Path:
+        """The folder of the run's training, or of the training of that hash."""
+        return self.runs / (run if isinstance(run, str) else run.training_hash)
 
     def training(self, run: Configuration) -> RunDirectory:
         """The run directory of the run's training."""
@@ -104,7 +106,7 @@ class SweepDirectory:
     def record(self, run: Configuration) -> RunRecord | None:
         """The record of a finished run."""
         if run.hash not in self._records:
-            record = _load(self.file(run, ".json"), RunRecord)
+            record = load_record(self.file(run, ".json"), RunRecord)
             if record is None:
                 return None
             self._records[run.hash] = record
@@ -112,7 +114,7 @@ class SweepDirectory:
 
     def failure(self, run: Configuration) -> FailedRun | None:
         """The record of a failed run."""
-        return _load(self.file(run, ".failed.json"), FailedRun)
+        return load_record(self.file(run, ".failed.json"), FailedRun)
 
     def forget_failure(self, run: Configuration) -> None:
         """Let a failed run be run again."""
@@ -128,13 +130,13 @@ class SweepDirectory:
         return self.path / "groups" / name
 
     @contextmanager
-    def claimed(self, run: Configuration, patience: float = 0.0) -> Iterator[bool]:
+    def claimed(self, run: Configuration | str, patience: float = 0.0) -> Iterator[bool]:
         """Within `with`, whether this process alone works on the run's training.
 
         The operating system frees the lock of a process that ends, however it ends.
 
         Args:
-            run: one that has this training.
+            run: one that has this training, or the training's hash.
             patience: seconds to wait for another process that works on it.
         """
         home = self.home(run)
@@ -152,10 +154,17 @@ class SweepDirectory:
 
     def remove_weights(self, run: Configuration) -> None:
         """Delete what the run's training has of weights; losses and settings stay."""
-        for weights in [path for path in self.training(run).path.rglob("*weights*") if path.is_dir()]:
-            # Renamed first: a kill in between must not leave half of the weights under their name.
-            hidden = weights.name.startswith(".")
-            removed = weights if hidden else weights.rename(weights.with_name(f".{weights.name}.{os.getpid()}"))
+        self._remove(run, "*weights*")
+
+    def remove_checkpoints(self, run: Configuration) -> None:
+        """Delete the checkpoints of the run's training: it does not go on, or begins anew."""
+        self._remove(run, "*checkpoints*")
+
+    def _remove(self, run: Configuration, pattern: str) -> None:
+        for found in [path for path in self.training(run).path.rglob(pattern) if path.is_dir()]:
+            # Renamed first: a kill in between must not leave half of a folder under its name.
+            hidden = found.name.startswith(".")
+            removed = found if hidden else found.rename(found.with_name(f".{found.name}.{os.getpid()}"))
             shutil.rmtree(removed, ignore_errors=True)
 
     def assemble(self) -> None:
@@ -166,14 +175,14 @@ class SweepDirectory:
                 (self.failures_file, "*/*-*.failed.json", FailedRun),
             ):
                 found = [path for path in self.runs.glob(pattern) if kind is FailedRun or ".failed." not in path.name]
-                records: list[Any] = [record for path in found if (record := _load(path, kind)) is not None]
-                _write_lines(target, sorted(records, key=attrgetter("finished", "run")))
+                records: list[Any] = [record for path in found if (record := load_record(path, kind)) is not None]
+                write_lines(target, sorted(records, key=attrgetter("finished", "run")))
 
     def update_cells(self, change: Callable[[list[CellRecord]], list[CellRecord]]) -> None:
         """Replace the lines of cells.jsonl by what `change` makes of them; one process at a time."""
         with FileLock(self.path / ".assembling"):
             old = load_cells(self.path) if self.cells_file.is_file() else []
-            _write_lines(self.cells_file, change(old))
+            write_lines(self.cells_file, change(old))
 
 
 def load_results(path: str | Path) -> list[RunRecord]:
@@ -186,7 +195,7 @@ def load_results(path: str | Path) -> list[RunRecord]:
         FileNotFoundError: there is no results.jsonl.
         ValueError: a line of another schema.
     """
-    return _read_lines(Path(path) if Path(path).is_file() else SweepDirectory(path).results_file, RunRecord)
+    return read_lines(Path(path) if Path(path).is_file() else SweepDirectory(path).results_file, RunRecord)
 
 
 def load_cells(path: str | Path) -> list[CellRecord]:
@@ -199,7 +208,7 @@ def load_cells(path: str | Path) -> list[CellRecord]:
         FileNotFoundError: there is no cells.jsonl.
         ValueError: a line of another schema.
     """
-    return _read_lines(SweepDirectory(path).cells_file, CellRecord)
+    return read_lines(SweepDirectory(path).cells_file, CellRecord)
 
 
 def load_failures(path: str | Path) -> list[FailedRun]:
@@ -212,31 +221,9 @@ def load_failures(path: str | Path) -> list[FailedRun]:
         FileNotFoundError: there is no failures.jsonl.
         ValueError: a line of another schema.
     """
-    return _read_lines(SweepDirectory(path).failures_file, FailedRun)
+    return read_lines(SweepDirectory(path).failures_file, FailedRun)
 
 
 def now() -> str:
     """The time, ISO 8601 in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _load(path: Path, kind: type[_R]) -> _R | None:
-    """The record in a file; None if there is no such file, or an empty one, as a power cut may leave.
-
-    Raises:
-        ValueError: the file holds something else; it is named.
-    """
-    try:
-        return kind.load(path) if path.stat().st_size else None
-    except FileNotFoundError:  # there is none, or another sweep retries the run at this moment
-        return None
-
-
-def _write_lines(path: Path, records: Iterable[Record]) -> None:
-    write_text(path, "".join(json.dumps(record.to_dict(), ensure_ascii=False) + "\n" for record in records))
-
-
-def _read_lines(path: Path, kind: type[_R]) -> list[_R]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is not the directory of a sweep: it has no {path.name}.")
-    return [kind.from_dict(json.loads(line), path) for line in path.read_text(encoding="utf-8").splitlines()]

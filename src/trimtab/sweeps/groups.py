@@ -1,13 +1,12 @@
 """Runs that are trained together: which they are, and how a pass that was killed is found again.
 
 A worker that has claimed a run claims with it the runs that can be trained in the same pass. Who belongs to the pass is
-written down before it starts: started again, the same runs go on from the last checkpoint together. A pass that ended
-before its first checkpoint may have needed too much memory; its runs are tried again in a pass of half the size.
+written down before it starts: started again, the same runs go on from the last checkpoint together. A pass that failed
+may have needed too much memory; its runs are tried again in a pass of half the size (`passes` says when).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import traceback
@@ -15,15 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from trimtab.files import write_text
 from trimtab.sweeps.configuration import Configuration, canonical_json, content_hash
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Grid
+from trimtab.sweeps.passes import Pass, is_of_use, largest
 from trimtab.sweeps.run import BaseModels, clear_leftovers, reset_peak_memory
 from trimtab.sweeps.selection import settled
-from trimtab.training import Job, RunDirectory, train_together, why_not_together
+from trimtab.training import Job, train_together, why_not_together
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +75,15 @@ def _group(
         return Group((run,))
     known = {each.training_hash: each for cell in grid.cells for each in cell.runs()}
     known |= {each.training_hash: each for each in (*waiting, run)}
-    earlier = _earlier(run, directory)
-    for members in earlier:
-        if len(members) <= together and _can_go_on(members, known, directory):
+    earlier = [each for each in map(Pass, directory.groups()) if run.training_hash in each.members]
+    for each in earlier:
+        if len(each.members) <= together and _can_go_on(each, known, directory):
             try:
-                if resumed := _resumed(run, [known[each] for each in members], directory, claims):
+                if resumed := _resumed(run, [known[member] for member in each.members], directory, claims):
                     return resumed
             except _LeftToAnotherError:
                 return None
-    return _fresh(run, waiting, min([together, *(len(members) // 2 for members in earlier)]), directory, claims)
+    return _fresh(run, waiting, largest(earlier, together), directory, claims)
 
 
 def train_group(
@@ -101,25 +99,24 @@ def train_group(
     first = group.members[0]
     reset_peak_memory(bases.device)
     model, tokenizer = bases.get(first.model, first.training)
-    home = directory.group(group.hash)
-    home.mkdir(parents=True, exist_ok=True)
-    write_text(home / "members.json", json.dumps([run.training_hash for run in group.members]))
+    home = Pass(directory.group(group.hash))
     untrained = [directory.training(run) for run in group.members if not _trained(run, directory)]
     for training in untrained:
         clear_leftovers(training)
     jobs = [Job(run.method, run.training, directory.training(run).path) for run in group.members]
 
     def start() -> list[FloatingPointError | None]:
-        return train_together(model, jobs, first.task, home / "pass", tokenizer=tokenizer, progress=False)
+        return train_together(model, jobs, first.task, home.directory, tokenizer=tokenizer, progress=False)
 
-    try:
-        errors = start()
-    except FileExistsError:
-        # These directories are the members' own: they hold another version's recipes.
-        for path in (home / "pass", *(training.path for training in untrained)):
-            shutil.rmtree(path, ignore_errors=True)
-        errors = start()
-    shutil.rmtree(home, ignore_errors=True)
+    with home.started([run.training_hash for run in group.members]):
+        try:
+            errors = start()
+        except FileExistsError:
+            # These directories are the members' own: they hold another version's recipes.
+            for path in (home.directory, *(training.path for training in untrained)):
+                shutil.rmtree(path, ignore_errors=True)
+            errors = start()
+    home.forget()
     return [(run, error) for run, error in zip(group.members, errors, strict=True) if error is not None]
 
 
@@ -127,23 +124,22 @@ def give_up(group: Group, directory: SweepDirectory, error: Exception) -> None:
     """After an error: the next pass of these runs begins anew and is half as large, down to runs that are alone."""
     said = "".join(traceback.format_exception(error))
     logger.warning("%s: the pass failed and is tried with half as many.\n%s", group.describe(), said)
-    forget_checkpoints(group.hash, directory)
-
-
-def forget_checkpoints(name: str, directory: SweepDirectory) -> None:
-    """Let the group called `name` not go on where it was; nothing happens if there is none."""
-    shutil.rmtree(directory.group(name) / "pass", ignore_errors=True)
+    Pass(directory.group(group.hash)).give_up()
 
 
 def forget_groups(grid: Grid, directory: SweepDirectory) -> None:
-    """When nothing is left to do: remove what is left of groups whose members are all the grid's and nobody's work."""
-    known = {run.training_hash: run for cell in grid.cells for run in cell.runs()}
-    for home in directory.groups():
-        members = _members(home)
-        if members and known.keys() >= set(members):
+    """When nothing is left to do: remove what is left of groups that are nobody's work.
+
+    These are the groups of which all members are the grid's, and those that no sweep can go on with: with members that
+    have been trained elsewhere meanwhile, or of which none waits.
+    """
+    known = {run.training_hash for cell in grid.cells for run in cell.runs()}
+    for group in map(Pass, directory.groups()):
+        members = group.members
+        if members and (known >= set(members) or not is_of_use(group, directory.runs)):
             with ExitStack() as claims:
-                if all(claims.enter_context(directory.claimed(known[each])) for each in members):
-                    shutil.rmtree(home, ignore_errors=True)
+                if all(claims.enter_context(directory.claimed(each)) for each in members):
+                    group.forget()
 
 
 def _trained(run: Configuration, directory: SweepDirectory) -> bool:
@@ -166,28 +162,12 @@ def _kind(run: Configuration) -> str:
     return canonical_json({**run.trained, "method": None, "training": training})
 
 
-def _members(home: Path) -> list[str]:
-    """The trainings of a group; none if it has just been removed."""
-    try:
-        members: list[str] = json.loads((home / "members.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    return members
-
-
-def _earlier(run: Configuration, directory: SweepDirectory) -> list[list[str]]:
-    """The groups that have been started with `run`, by the trainings of their members."""
-    return [members for home in directory.groups() if run.training_hash in (members := _members(home))]
-
-
-def _can_go_on(members: list[str], known: dict[str, Configuration], directory: SweepDirectory) -> bool:
+def _can_go_on(group: Pass, known: dict[str, Configuration], directory: SweepDirectory) -> bool:
     """Whether a group has a checkpoint and consists of runs that are trained or waiting."""
-    if not known.keys() >= set(members):
+    members = group.members
+    if not known.keys() >= set(members) or not group.has_checkpoint:
         return False
-    group = Group(tuple(known[each] for each in members))
-    if RunDirectory(directory.group(group.hash) / "pass").last_checkpoint() is None:
-        return False
-    return all(_trained(each, directory) or not settled(each, directory) for each in group.members)
+    return all(_trained(known[each], directory) or not settled(known[each], directory) for each in members)
 
 
 class _LeftToAnotherError(Exception):

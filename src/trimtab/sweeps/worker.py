@@ -103,7 +103,10 @@ def _train(group: Group, directory: SweepDirectory, bases: BaseModels, announce:
 
 
 def write_failure(run: Configuration, directory: SweepDirectory, error: Exception, trace: str, device: str) -> None:
-    """Record that `run` ended with `error`; the traceback goes into a file of its own."""
+    """Record that `run` ended with `error`; the traceback goes into a file of its own, and checkpoints are deleted.
+
+    Where a loss is not finite, or a checkpoint is what is wrong, going on from one would fail again.
+    """
     trace_file = directory.file(run, ".failed.txt")
     write_text(trace_file, trace)
     FailedRun(
@@ -122,6 +125,7 @@ def write_failure(run: Configuration, directory: SweepDirectory, error: Exceptio
         configuration=run.to_dict(),
         environment=Environment.collect(device),
     ).save(directory.file(run, ".failed.json"))
+    directory.remove_checkpoints(run)
 
 
 def _remove_weights(cell: Cell, grid: Grid, directory: SweepDirectory) -> None:

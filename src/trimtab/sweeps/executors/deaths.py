@@ -6,7 +6,7 @@ from collections import Counter
 
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Grid
-from trimtab.sweeps.groups import forget_checkpoints
+from trimtab.sweeps.passes import Pass
 from trimtab.sweeps.selection import open_runs
 from trimtab.sweeps.worker import write_failure
 
@@ -37,7 +37,7 @@ class Deaths:
             return
         if not run:
             raise ChildProcessError(f"Workers end with {reason} before they have a run: see what they said.")
-        forget_checkpoints(run, self._directory)  # it may be a group's name: the next pass is a smaller one
+        Pass(self._directory.group(run)).give_up()  # where it is a group's name: the next pass is a smaller one
         error = ChildProcessError(f"its process ended {LIMIT} times, the last time with {reason}")
         waiting = [each for cell in self._grid.cells for each in open_runs(cell, self._directory)]
         for each in (each for each in waiting if each.hash == run):

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -124,12 +125,17 @@ class _Worker:
 def _work(recipe: SweepRecipe, path: str, device: str, threads: int, current: Any) -> None:
     """A worker that says what it runs and does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def announce(run: Configuration | Group | None) -> None:
         current.value = b"" if run is None else run.hash.encode()
 
     run_worker(recipe, path, device, threads, announce)
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)  # an exit, not a death: what is being trained is told that it was interrupted
 
 
 def _end_with_parent() -> None:
