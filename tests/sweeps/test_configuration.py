@@ -109,6 +109,25 @@ def test_other_files_in_the_data_dir_are_another_run(tmp_path: Path) -> None:
     assert before.training_hash != run(tasks=[task]).training_hash
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "read"),
+    [("boolq", {}, []), ("aqua", {}, ["train_flan_cot_subset.tsv"]), ("aqua", {"mathqa": True}, ["mathqa_dev.json"])],
+)
+def test_files_that_a_task_does_not_read_are_not_its_configuration(
+    tmp_path: Path, name: str, options: dict[str, Any], read: list[str]
+) -> None:
+    """An edited README beside the data renames no run; the files that stand in for others, or are added, do."""
+    (tmp_path / "dev.jsonl").write_text("{}\n")
+    task = {"name": name, "options": {"data_dir": str(tmp_path), **options}}
+    before = run(tasks=[task]).training_hash
+    for other in ("README.md", "test.txt"):
+        (tmp_path / other).write_text("about the data")
+    assert run(tasks=[task]).training_hash == before
+    for other in read:
+        (tmp_path / other).write_text("[]")
+        assert run(tasks=[task]).training_hash != before
+
+
 def test_finished_runs_of_the_study_keep_their_names() -> None:
     """What is on record is found again: no change of the code renames a run whose numbers it leaves as they are."""
     recipe = yaml.safe_load((ROOT / "recipes" / "smol-study.yaml").read_text())

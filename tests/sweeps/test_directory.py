@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from filelock import FileLock
 
 from sweeps.small_sweep import small_recipe
 from trimtab.sweeps import Configuration, Grid, SweepDirectory, load_failures, load_results
+from trimtab.sweeps.worker import write_failure
 
 HOLD = """
 import sys, filelock
@@ -69,6 +71,31 @@ def test_an_error_within_a_claim_frees_it(tmp_path: Path, run: Configuration) ->
         raise RuntimeError("broken")
     with FileLock(directory.home(run) / "lock").acquire(blocking=False):
         pass
+
+
+def test_a_sweep_that_starts_at_the_same_moment_is_no_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one puts its marker in place between the look for the marker and the look at the other files."""
+    listed = Path.iterdir
+
+    def meanwhile(path: Path) -> Iterator[Path]:
+        SweepDirectory(tmp_path).path.joinpath("sweep.json").write_text("{}")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    SweepDirectory(tmp_path).check()
+
+
+def test_a_failed_run_leaves_no_checkpoints(tmp_path: Path, run: Configuration) -> None:
+    """Nobody goes on from them: what diverged would diverge again, and a retry begins anew. Losses stay."""
+    directory = SweepDirectory(tmp_path)
+    training = directory.training(run)
+    for checkpoints in (training.checkpoints, training.selection.checkpoints):
+        (checkpoints / "checkpoint-4").mkdir(parents=True)
+    training.metrics_file.write_text("")
+    write_failure(run, directory, FloatingPointError("not finite"), "trace", "cpu")
+    assert directory.failure(run) is not None
+    assert [path.name for path in training.path.iterdir() if path.is_file()] == ["metrics.jsonl"]
+    assert not list(directory.home(run).rglob("*checkpoint*"))
 
 
 @pytest.mark.parametrize("read", [load_results, load_failures])

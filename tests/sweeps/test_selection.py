@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trimtab.sweeps import Cell, Configuration, Grid, SweepRecipe
-from trimtab.sweeps.selection import chosen_rate, needed_runs, open_runs, weights_to_keep
+from trimtab.sweeps.selection import chosen_rate, expected_runs, needed_runs, open_runs, weights_to_keep
 
 RATES = [1e-3, 2e-3, 4e-3]
 
@@ -95,6 +95,17 @@ def test_a_trial_that_failed_by_accident_leaves_the_choice_open(error: str) -> N
     made.errors = {one.trials[2].hash: error}
     assert chosen_rate(one, made) is None
     assert open_runs(one, made) == []
+
+
+@pytest.mark.parametrize("errors", [["FloatingPointError"] * 3, ["FloatingPointError", "OSError"]])
+def test_nothing_is_expected_of_a_cell_whose_rate_cannot_be_chosen(errors: list[str]) -> None:
+    """Every trial has ended, all of them diverged or one failed by accident: no final will ever be run."""
+    one = cell()
+    made = tried(one)
+    assert len(expected_runs(one, made)) == one.size == 6
+    made.errors = {run.hash: error for run, error in zip(one.trials, errors, strict=False)}
+    made.correct = {run.hash: 5 for run in one.trials[len(errors) :]}
+    assert expected_runs(one, made) == list(one.trials)
 
 
 def test_one_rate_needs_no_trials() -> None:

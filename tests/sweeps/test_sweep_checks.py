@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from sweeps.small_sweep import METHODS, Ran, quietly, small_recipe
-from trimtab.sweeps import load_results
+from sweeps.small_sweep import METHODS, TRAINING, Ran, quietly, small_recipe
+from trimtab.sweeps import UnfinishedSweepError, load_results
 from trimtab.tasks import get_task
 
 
@@ -63,3 +64,29 @@ def test_at_stage_validation_the_test_split_is_never_read(
     assert set(asked) == {"train", "validation"}
     assert {each.split for each in load_results(tmp_path / "out")} == {"validation"}
     assert len(load_results(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize(
+    ("rates", "size", "failed", "end"),
+    [([1e30, 1e29], 2, 2, pytest.raises(UnfinishedSweepError)), ([1e30, 0.002], 3, 1, nullcontext())],
+    ids=["all", "one"],
+)
+def test_the_plan_and_the_bar_come_to_an_end_when_runs_diverge(
+    folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    rates: list[float],
+    size: int,
+    failed: int,
+    end: AbstractContextManager[object],
+) -> None:
+    """What can never be run is neither counted nor to go, be it that all rates have diverged or one of them."""
+    training = {**TRAINING, "max_grad_norm": 1e30}
+    recipe = small_recipe(folder, methods=["post-block"], learning_rates=rates, seeds=[0], training=training)
+    with end:
+        quietly(recipe, tmp_path / "out")
+    assert f"[{size}/{size}]" in capfd.readouterr().err
+    printed = quietly(recipe, tmp_path / "out", plan_only=True)
+    assert f"{size - failed} of {size} runs done, {failed} failed" in printed
+    assert f"{size - failed}/{size}, {failed} failed" in printed
+    assert "worker(s)" not in printed  # nothing is to go

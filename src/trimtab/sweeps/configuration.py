@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from trimtab.methods import Method
 from trimtab.tasks import Split, Task
+from trimtab.tasks.stored import StoredTask
 from trimtab.training import TrainingSettings
 
 HASH_DIGITS = 16
@@ -76,7 +77,7 @@ class Configuration:
                 "name": self.task_name,
                 **({} if task.version == 1 else {"version": task.version}),  # a first version is not written down
                 **options,
-                "files": _file_hashes([self.task_name, *options.values()], options.get("data_dir")),
+                "files": _file_hashes(task, [self.task_name, *options.values()]),
             },
             "method": method,
             "training": training,
@@ -125,10 +126,16 @@ def _plain(content: Any) -> Any:
     return content if content is None or isinstance(content, bool | int | float | str) else str(content)
 
 
-def _file_hashes(values: list[Any], folder: str | Path | None) -> dict[str, str]:
-    """The content of the files that a task names: other data under the same name is another run."""
+def _file_hashes(task: Task, values: list[Any]) -> dict[str, str]:
+    """The content of the files that a task reads: other data under the same name is another run.
+
+    What a task of the user's own reads in its `data_dir` is not known: all files there count.
+    """
     named = {Path(value) for value in values if isinstance(value, str | Path) and Path(value).suffix}
-    if folder is not None and Path(folder).is_dir():
+    folder = getattr(task, "data_dir", None)
+    if isinstance(task, StoredTask):
+        named |= set(task.files_read())
+    elif folder is not None and Path(folder).is_dir():
         named |= set(Path(folder).iterdir())
     paths = [str(path) for path in named if path.is_file()]
     return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest()[:HASH_DIGITS] for path in sorted(paths)}

@@ -21,7 +21,7 @@ from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Cell, Grid
 from trimtab.sweeps.run import BaseModels
-from trimtab.sweeps.selection import needed_runs, settled
+from trimtab.sweeps.selection import expected_runs, settled
 from trimtab.training import train
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class Costs:
 
 
 def remaining_runs(cell: Cell, directory: SweepDirectory) -> list[Configuration]:
-    """The runs that a cell needs and that have neither finished nor failed."""
-    return [run for run in needed_runs(cell, directory) if not settled(run, directory)]
+    """The runs that a cell can come to and that have neither finished nor failed."""
+    return [run for run in expected_runs(cell, directory) if not settled(run, directory)]
 
 
 class _StepTimes(TrainerCallback):

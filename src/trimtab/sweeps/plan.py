@@ -14,7 +14,7 @@ from trimtab.models import skeleton
 from trimtab.sweeps.costs import Costs, remaining_runs
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Cell, Grid
-from trimtab.sweeps.selection import needed_runs
+from trimtab.sweeps.selection import expected_runs
 from trimtab.tasks.jsonl import JsonlTask
 
 
@@ -63,29 +63,29 @@ def plan_table(
 ) -> Group:
     """A row for each cell, under its model and task, and the sums."""
     tables = []
-    seconds, unknown, done, failed = 0.0, 0, 0, 0
+    seconds, unknown, done, failed, size = 0.0, 0, 0, 0, 0
     for place, cells in by_place(grid):
         table = place_table(place, "parameters", "%", "rates", "seeds", "done", "to go")
         for cell in cells:
             trained, total = parameters[cell.model, cell.method]
-            runs, left = needed_runs(cell, directory), remaining_runs(cell, directory)
+            runs, left = expected_runs(cell, directory), remaining_runs(cell, directory)
             finished = sum(directory.record(run) is not None for run in runs)
             broken = len(runs) - finished - len(left)
             estimate = costs.remaining(cell, directory)
             seconds, unknown = seconds + (estimate or 0.0), unknown + (estimate is None)
-            done, failed = done + finished, failed + broken
+            done, failed, size = done + finished, failed + broken, size + len(runs)
             table.add_row(
                 escape(cell.method),
                 f"{trained:,}",
                 f"{100 * trained / total:.3g}",
                 f"{len(cell.rates)}",
                 f"{cell.seeds}",
-                f"{finished}/{cell.size}" + (f", {broken} failed" if broken else ""),
+                f"{finished}/{len(runs)}" + (f", {broken} failed" if broken else ""),
                 "-" if not left else "?" if estimate is None else duration(estimate),
             )
         tables.append(table)
-    lines = [f"{done} of {grid.size} runs done, {failed} failed, in {directory.path}"]
-    if not unknown and done + failed < grid.size:
+    lines = [f"{done} of {size} runs done, {failed} failed, in {directory.path}"]
+    if not unknown and done + failed < size:
         lines.append(f"about {duration(seconds / workers)} to go with {workers} worker(s)")
     if grid.recipe.stage == "validation":
         lines.append("stage validation: test is not touched")

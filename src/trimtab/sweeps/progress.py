@@ -16,7 +16,7 @@ from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Cell, Grid
 from trimtab.sweeps.groups import Group
 from trimtab.sweeps.plan import duration
-from trimtab.sweeps.selection import finished_finals, needed_runs, scored_rates
+from trimtab.sweeps.selection import expected_runs, finished_finals, scored_rates
 from trimtab.sweeps.tracking import Tracker
 
 
@@ -29,6 +29,7 @@ class SweepProgress:
         """Begin with what is there: it is counted and not announced."""
         self.grid, self.directory, self.costs, self.workers, self.tracker = grid, directory, costs, workers, tracker
         self._settled: set[str] = set()
+        self._size = grid.size
         self._last: Cell | None = None
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -39,7 +40,7 @@ class SweepProgress:
             TextColumn("{task.description}", markup=False),
             console=self._console,
         )
-        self._row = self._bar.add_task("", total=grid.size, left="?", best="")
+        self._row = self._bar.add_task("", total=self._size, left="?", best="")
 
     def __enter__(self) -> Self:
         """Show the bar."""
@@ -64,14 +65,16 @@ class SweepProgress:
         self._look(announce=True)
 
     def _look(self, announce: bool) -> None:
-        for cell in self.grid.cells:
-            for run in needed_runs(cell, self.directory):
+        expected = [(cell, expected_runs(cell, self.directory)) for cell in self.grid.cells]
+        self._size = sum(len(runs) for _, runs in expected)  # smaller than planned where no rate can be chosen any more
+        for cell, runs in expected:
+            for run in runs:
                 if run.hash not in self._settled and self._settle(run, announce):
                     self._last = cell
         lefts = [self.costs.remaining(cell, self.directory) for cell in self.grid.cells]
         known = [seconds for seconds in lefts if seconds is not None]
         left = duration(sum(known) / self.workers) + ("" if len(known) == len(lefts) else " and more") if known else "?"
-        self._bar.update(self._row, completed=len(self._settled), left=left, best=self._best())
+        self._bar.update(self._row, total=self._size, completed=len(self._settled), left=left, best=self._best())
 
     def _settle(self, run: Configuration, announce: bool) -> bool:
         """Count a run that has ended and say so; whether it has."""
@@ -88,7 +91,7 @@ class SweepProgress:
         else:
             outcome = f"FAILED, {failure.error}: {failure.message}" if failure else ""
         if announce:
-            count = f"[{len(self._settled)}/{self.grid.size}]"
+            count = f"[{len(self._settled)}/{self._size}]"
             self._console.print(f"{count} {run.describe()} {outcome}", markup=False)
         return True
 

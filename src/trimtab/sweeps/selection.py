@@ -78,6 +78,17 @@ def needed_runs(cell: Cell, outcomes: Outcomes) -> list[Configuration]:
     return list({run.hash: run for run in (*cell.trials, *finals)}.values())
 
 
+def expected_runs(cell: Cell, outcomes: Outcomes) -> list[Configuration]:
+    """The runs that a cell has or can still come to: those it needs, but for finals of a rate that nobody can choose.
+
+    When all rates have diverged, or a trial has failed by accident, the trials are all there is.
+    """
+    trials_ended = bool(cell.trials) and all(settled(run, outcomes) for run in cell.trials)
+    if trials_ended and chosen_rate(cell, outcomes) is None:
+        return list(cell.trials)
+    return needed_runs(cell, outcomes)
+
+
 def weights_to_keep(cell: Cell, outcomes: Outcomes) -> set[str]:
     """The trainings (their hashes) whose weights a run that is still to come reads.
 

@@ -70,6 +70,12 @@ class Aqua(StoredTask):
             "test": [_example(_published(row, "test")) for row in published["test"]],
         }
 
+    def files_read(self) -> list[Path]:
+        """The published files, FLAN's in place of a missing train file, and MathQA's if they are added."""
+        names = [] if self.local_file(self.files["train"]) else [FLAN]
+        names += MATHQA if self.mathqa else ()
+        return [*super().files_read(), *(path for name in names if (path := self.local_file(name)) is not None)]
+
     def parse(self, output: str) -> str | None:
         """The rule `letter` of `extraction`."""
         return letter(output)

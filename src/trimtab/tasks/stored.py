@@ -55,6 +55,10 @@ class StoredTask(SplitTask):
         candidates = (plain, plain.with_name(plain.name + ".gz"))
         return next((path for path in candidates if path.is_file()), None)
 
+    def files_read(self) -> list[Path]:
+        """The files in `data_dir` that examples are made of; the others there change no number."""
+        return [path for name in self.files.values() if (path := self.local_file(name)) is not None]
+
     def missing_files(self, names: list[str]) -> FileNotFoundError:
         """The error for files that `data_dir` lacks."""
         return FileNotFoundError(
