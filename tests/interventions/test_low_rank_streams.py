@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from interventions.low_rank_formula import CHOICES, D, each_grad_mode, factors, reference, some_tokens
 from trimtab.interventions.low_rank_update import FEW_TOKENS, low_rank_update
@@ -78,6 +79,24 @@ def test_garbage_in_padding_stays_in_padding() -> None:
     steered[tokens].float().sum().backward()
     for tensor in (h, down, up, bias):
         assert tensor.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("garbage", [float("inf"), float("-inf"), float("nan")])
+def test_a_stream_that_has_overflowed_in_padding(garbage: float, normalize: bool) -> None:
+    """Infinity or NaN in h itself: all gradients are those of the same tokens without it."""
+    tokens = torch.tensor([[False, True, True, True]])
+
+    def gradients(value: float) -> list[Tensor]:
+        torch.manual_seed(0)
+        h, down, up, bias = factors(True, shape=(1, 4))
+        h[0, 0, 2] = value
+        tensors = [tensor.requires_grad_() for tensor in (h, down, up, bias)]
+        steered = low_rank_update(*tensors, tokens=tokens, activation="silu", normalize=normalize)
+        return list(torch.autograd.grad(steered[tokens].square().sum(), tensors))
+
+    for found, wanted in zip(gradients(garbage), gradients(1.0), strict=True):
+        assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize(("activation", "bias", "normalize", "masked"), CHOICES)

@@ -63,6 +63,7 @@ class _LowRankUpdate(torch.autograd.Function):
             norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32))
             inverse_rms = torch.rsqrt(norm.square() / h.shape[-1] + EPSILON).to(h.dtype)
             y = y * inverse_rms if inner_h is None else y * inverse_rms + inner_h
+        ctx.finite = mask is None or _is_finite(y)
         if mask is not None:
             # Filled, not multiplied: what overflows on an unsteered token (padding) must not become 0 * inf.
             y = y.masked_fill(~mask, 0)
@@ -90,6 +91,9 @@ class _LowRankUpdate(torch.autograd.Function):
         down_dtype, up_dtype, bias_dtype, inner_dtype = ctx.dtypes
         needs_h, needs_down, needs_up, needs_bias, needs_inner = ctx.needs_input_grad[:5]
         rank = down_h.shape[0]
+        if not ctx.finite:  # nor may h itself, which is multiplied by gradients that are zero there
+            h = h.masked_fill(~mask, 0)
+            inverse_rms = None if inverse_rms is None else inverse_rms.masked_fill(~mask, 0)
 
         grad_h = grad_down = grad_up = grad_bias = grad_inner = None
         if needs_up or needs_bias:
@@ -116,6 +120,15 @@ class _LowRankUpdate(torch.autograd.Function):
                     radial = (read * grad_y).sum(-1, keepdim=True) * inverse_rms.square() / h.shape[-1]
                     grad_h.addcmul_(h, radial, value=-1)
         return grad_h, grad_down, grad_up, grad_bias, grad_inner, None, None, None, None, None
+
+
+def _is_finite(y: Tensor) -> bool:
+    """Whether h is known to be finite by its product with W_down.
+
+    On a CPU a look at r numbers a token saves a pass over the stream, to clean h. Elsewhere to look is to wait for the
+    device, which costs more than the pass; and a graph that is compiled cannot branch.
+    """
+    return y.device.type == "cpu" and not torch.compiler.is_compiling() and bool(y.isfinite().all())
 
 
 def _activated(y: Tensor, function: Activation | None, linear_rank: int) -> Tensor:
