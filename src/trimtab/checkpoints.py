@@ -28,7 +28,7 @@ def read_checkpoint(path: str, *, exact: bool = False, **options: Any) -> PreTra
         OSError: there is no such model.
     """
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             use_safetensors=True,
             output_loading_info=True,
@@ -39,6 +39,8 @@ def read_checkpoint(path: str, *, exact: bool = False, **options: Any) -> PreTra
         raise ValueError(f"{_damaged(path)} is truncated or damaged: {error}.") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"A JSON file of the model in {path} is truncated or damaged: {error}.") from error
+    model: PreTrainedModel
+    model, found = loaded
     source = f"The model in {path}"
     problems = {"lacks": found["missing_keys"], "has the surplus key": found["unexpected_keys"] if exact else ()}
     for problem, keys in problems.items():
@@ -52,7 +54,7 @@ def read_checkpoint(path: str, *, exact: bool = False, **options: Any) -> PreTra
     for name, parameter in model.named_parameters() if exact else ():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"{source}: {name} holds a value that is not finite (NaN or infinity).")
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _damaged(path: str) -> str:

@@ -65,7 +65,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
         raise ValueError(f"The adapter in {folder} was made for another base model: {first}") from error
     finally:
         handle.remove()
-    return tuned  # type: ignore[no-any-return]
+    return tuned
 
 
 def _check_lora(folder: Path, missing: list[str], surplus: list[str]) -> None:
