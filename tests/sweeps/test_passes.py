@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from sweeps.broken_passes import Killed, Passes, break_passes, interrupted_group
-from sweeps.small_sweep import METHODS, quietly, small_recipe
+from sweeps.small_sweep import METHODS, TRAINING, quietly, small_recipe
 from trimtab.sweeps import Grid, SweepDirectory, groups, load_results
 from trimtab.sweeps.executors.deaths import Deaths
+from trimtab.sweeps.passes import Pass
 
 TRIALS = {"seeds": [0], "stage": "validation"}
 """Four runs, which fit into one pass."""
@@ -101,3 +107,33 @@ def test_a_pass_that_somebody_else_works_on_is_left_alone(
         assert len(directory.groups()) == 1
     groups.forget_groups(Grid.of(small_recipe(folder)), directory)
     assert directory.groups() == []
+
+
+SWEEP = """
+import json, sys
+from trimtab.sweeps import ExecutorOptions, SweepRecipe, sweep
+
+if __name__ == "__main__":
+    options = ExecutorOptions(workers=2, threads=1)
+    sweep(SweepRecipe(**json.loads(sys.argv[1])), sys.argv[2], probe=False, options=options)
+"""
+
+
+@pytest.mark.slow
+def test_an_interruption_reaches_the_pass_of_a_worker(folder: Path, tmp_path: Path) -> None:
+    """Ctrl-C at a sweep with two workers ends them; the pass of one of them is not taken for killed."""
+    training = {**TRAINING, "checkpoint_every": 10**6, "epochs": 5000}
+    recipe = small_recipe(folder, together=4, training=training, **TRIALS).to_dict()
+    (tmp_path / "sweep.py").write_text(SWEEP)
+
+    def starts() -> list[int]:
+        return [Pass(home).starts for home in SweepDirectory(tmp_path / "out").groups()]
+
+    with subprocess.Popen([sys.executable, tmp_path / "sweep.py", json.dumps(recipe), tmp_path / "out"]) as process:
+        while starts() != [1]:
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() != 0
+    assert starts() == [0]
