@@ -5,7 +5,7 @@
 Before anything is trained, the gains of r = 8 and of a vector at each site, and after the block in each third of the
 layers. Then each of these adapters is trained on the same examples at each of the rates; its measured gain is the fall
 of the validation loss against the base, at its best rate. Spearman's correlation of the two is reported whatever it is.
-Writes advisor.json into benchmarks/results, advisor.svg and advice.svg into docs/assets.
+Writes advisor.json and advisor.md into benchmarks/results, advisor.svg and advice.svg into docs/assets.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _harness import table
 from _validation import Validation, parser_of, settings_of
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
@@ -118,6 +119,7 @@ def main() -> None:
     }
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / "advisor.json", json.dumps(record, indent=1) + "\n")
+    write_text(options.results / "advisor.md", markdown(rows, correlations))
     first = next(iter(PREDICTORS))
     save_svg(advices[first].figure(), options.docs / "assets" / "advice.svg")
     save_svg(comparison(rows, first, correlations[first]), options.docs / "assets" / "advisor.svg")
@@ -168,6 +170,27 @@ def _correlations(rows: list[dict[str, Any]], predictor: str) -> dict[str, dict[
         result = spearmanr(pairs[:, 0], pairs[:, 1])
         found[name] = {"rho": float(result.statistic), "n": len(members), "p": float(result.pvalue)}
     return found
+
+
+def markdown(rows: list[dict[str, Any]], correlations: dict[str, dict[str, dict[str, float]]]) -> str:
+    """What was predicted by the advisor's default and what was measured; and how well each predictor ranks."""
+    first = next(iter(PREDICTORS))
+    measured = []
+    for row in rows:
+        best = min(row["trained"], key=lambda one: one["loss"])
+        losses = ", ".join(f"{one['loss']:.3f} ({one['rate']:g})" for one in row["trained"])
+        accuracy = (
+            "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} ± {100 * best['standard_error']:.1f}"
+        )
+        parameters, predicted = f"{row['parameters']:,}", f"{row['predicted'][first]:,.3g}"
+        measured.append([row["label"], parameters, predicted, f"{row['measured']:.3f}", losses, accuracy])
+    head = ["adapter", "parameters", "predicted gain", "measured gain, nats", "loss (rate)", "accuracy, %"]
+    ranks = [
+        [name, *(f"{one['rho']:.2f} (p = {one['p']:.2f})" for one in found.values())]
+        for name, found in correlations.items()
+    ]
+    groups = [f"{name}, n = {one['n']:.0f}" for name, one in correlations[first].items()]
+    return f"{table(head, measured)}\n{table(['predictor', *groups], ranks)}"
 
 
 def comparison(rows: list[dict[str, Any]], predictor: str, correlations: dict[str, dict[str, float]]) -> Figure:

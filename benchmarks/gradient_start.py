@@ -4,8 +4,8 @@
 
 Trains post-block-plus from both starts, the same otherwise (examples, batches, seeds), and scores validation after some
 numbers of steps of the same run: the rate falls along one cosine, so a point is no end of a shorter run. Each start
-stands at the rate at which its loss is lowest in the end. Writes gradient_start.json into benchmarks/results and
-gradient-start.svg into docs/assets.
+stands at the rate at which its loss is lowest in the end. Writes gradient_start.json and gradient_start.md into
+benchmarks/results and gradient-start.svg into docs/assets.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _harness import table
 from _validation import Validation, parser_of, settings_of
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
@@ -85,6 +86,7 @@ def main() -> None:
     }
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / "gradient_start.json", json.dumps(record, indent=1) + "\n")
+    write_text(options.results / "gradient_start.md", markdown(tried, measured))
     save_svg(drawing_of(curves, rates, measured), options.docs / "assets" / "gradient-start.svg")
     print(f"steps after which the gradient start is where the random start is: {record['steps_of_the_gradient_start']}")
 
@@ -115,6 +117,21 @@ def _curves(
 def final_loss(curves: list[dict[str, Any]]) -> float:
     """The mean loss of the seeds after the last step."""
     return float(means(curves, "loss")[1][-1])
+
+
+def markdown(tried: dict[str, dict[float, list[dict[str, Any]]]], measured: list[str]) -> str:
+    """By start and rate the mean of the seeds after each number of steps, and the seeds at the last one."""
+    rows = []
+    for start, by_rate in tried.items():
+        for rate, curves in by_rate.items():
+            for what in measured:
+                shown = "{:.1f}" if RISES[what] else "{:.3f}"
+                factor = 100 if RISES[what] else 1
+                steps, values = means(curves, what)
+                last = ", ".join(shown.format(factor * one["scores"][str(steps[-1])][what]) for one in curves)
+                rows.append([f"{start}, {rate:g}", what, *(shown.format(factor * value) for value in values), last])
+    names = [f"{step} steps" for step in means(next(iter(tried["random"].values())), "loss")[0]]
+    return table(["start, rate", "mean", *names, "seeds at the end"], rows)
 
 
 def means(curves: list[dict[str, Any]], what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -66,6 +66,9 @@ def test_the_advisor_is_compared_with_trained_adapters(folder: Path, monkeypatch
     run(script, folder, monkeypatch, *words, "--vector_rates", "1e-2")
     assert json.loads((folder / "results" / "advisor.json").read_text())["rows"] == rows
     assert (folder / "docs" / "assets" / "advice.svg").exists()
+    lines = (folder / "results" / "advisor.md").read_text().splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:16]] == [row["label"] for row in rows]
+    assert len(lines) == 2 + 14 + 1 + 2 + len(found["spearman"])
     with pytest.raises(ValueError, match="holds a run with other settings"):
         run(script, folder, monkeypatch, *words[2:], "--examples", "4", "--vector_rates", "1e-2")
 
@@ -102,6 +105,7 @@ def test_both_starts_are_scored_after_the_same_steps(folder: Path, monkeypatch: 
                 assert json.loads(finished.read_text())["loss"] == pytest.approx(one["scores"]["2"]["loss"], rel=1e-5)
             final[float(rate)] = sum(one["scores"]["2"]["loss"] for one in of_seeds)
         assert found["rates"][start] == min(final, key=final.get)
+    assert (folder / "results" / "gradient_start.md").read_text().count("\n| ") == 1 + 2 * 2 * 2
     assert (folder / "docs" / "assets" / "gradient-start.svg").exists()
 
 

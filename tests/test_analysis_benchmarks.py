@@ -141,3 +141,24 @@ def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeyp
     with pytest.raises(ValueError, match="no place for study: Where"):
         importlib.import_module("_measured_parts").fill(page, "study", {"What": "x", "Where": "y"})
     assert "x" not in page.read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("advisor", "advisor"),
+        ("gradient_start", "advisor"),
+        ("distillation", "distillation"),
+        ("drift", "analysis"),
+        ("rank", "analysis"),
+    ],
+)
+def test_pages_quote_the_committed_tables(name: str, page: str) -> None:
+    """Every row of a committed table is on its page."""
+    committed = BENCHMARKS / "results" / f"{name}.md"
+    if not committed.is_file():
+        pytest.skip(f"benchmarks/results/{name}.md is not there: the benchmark has not been run")
+    text = (BENCHMARKS.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    rows = [line for line in committed.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(rows) > 2
+    assert [row for row in rows if row not in text] == []
