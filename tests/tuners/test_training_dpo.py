@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
@@ -14,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from tiny_language import byte_tokenizer, tiny_model
 from tiny_sums import adapter_weights, base_weights, sums
-from trimtab import SteeringConfig
+from trimtab import SteeringConfig, prompt_lengths
 
 
 def preferences() -> Dataset:
@@ -49,13 +50,14 @@ def trainer_in(directory: Path, model: nn.Module, config: SteeringConfig | None,
 
 @torch.no_grad()
 def log_probabilities(model: nn.Module, inputs: dict[str, Tensor]) -> list[float]:
-    """Sum of log p over each completion, one unpadded row at a time."""
+    """Sum of log p over each completion, one unpadded row at a time, its prompt's length said."""
     found = []
     for ids, real, completion in zip(
         inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"], strict=True
     ):
         ids, completion = ids[real.bool()], completion[real.bool()].bool()
-        scores = model.eval()(input_ids=ids[None]).logits[0].log_softmax(-1)
+        with prompt_lengths(model, [int((~completion).sum())]):
+            scores = model.eval()(input_ids=ids[None]).logits[0].log_softmax(-1)
         found.append(sum(scores[i - 1, ids[i]].item() for i in completion.nonzero().flatten()))
     return found
 
@@ -117,3 +119,29 @@ def test_precomputed_reference_equals_the_base(tmp_path: Path) -> None:
     stored = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
     expected = torch.tensor(log_probabilities(tiny_model(), inputs))
     torch.testing.assert_close(stored, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("positions", ["generated", "last_prompt", "first_last(2,1)"])
+def test_positions_are_told_from_the_labels(tmp_path: Path, positions: str) -> None:
+    """Chosen and rejected rows of other lengths in one padded batch: each is steered as it is alone."""
+    config = SteeringConfig(r=4, positions=positions, init_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_model(), config)
+    trainer = trainer_in(tmp_path, model, None)
+    inputs = next(iter(trainer.get_train_dataloader()))
+    found = reference_of(trainer, inputs)  # a copy of the adapter
+    expected = torch.tensor(log_probabilities(model, inputs))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (expected - torch.tensor(log_probabilities(tiny_model(), inputs))).abs().max() > 1e-2
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    """Stopped after four of eight steps, another process's trainer goes on with the same numbers."""
+    saved = {"save_strategy": "steps", "save_steps": 4}
+    whole = trainer_in(tmp_path / "whole", tiny_model(), SteeringConfig(r=4), **saved)
+    whole.train()
+    resumed = trainer_in(tmp_path / "resumed", tiny_model(), SteeringConfig(r=4), **saved)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert resumed.state.global_step == 8
+    trained = adapter_weights(whole.model)
+    for name, tensor in adapter_weights(resumed.model).items():
+        torch.testing.assert_close(tensor, trained[name], atol=1e-6, rtol=1e-5)

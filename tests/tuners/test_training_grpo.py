@@ -140,3 +140,17 @@ def test_grpo_samples_from_the_steered_policy(tmp_path: Path, positions: str, st
     said = [(i, token) for ids in reward.completions for i, token in enumerate(ids)]
     assert {token for i, token in said if i in steered} == {TOKEN}
     assert TOKEN not in {token for i, token in said if i not in steered}
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    """Stopped after two of four steps, it samples the same completions from there on, and learns the same."""
+    saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    shown = {name: ShareOfSmallIds() for name in ("whole", "resumed")}
+    whole = trainer_in(tmp_path / "whole", shown["whole"], policy_model(), SteeringConfig(r=4), **saved)
+    whole.train()
+    resumed = trainer_in(tmp_path / "resumed", shown["resumed"], policy_model(), SteeringConfig(r=4), **saved)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert shown["resumed"].completions == shown["whole"].completions[2 * 32 :]
+    trained = adapter_weights(whole.model)
+    for name, tensor in adapter_weights(resumed.model).items():
+        torch.testing.assert_close(tensor, trained[name], atol=1e-6, rtol=1e-5)
