@@ -70,7 +70,7 @@ def trainer(directory: Path, model: PeftModel, rows_a_process: int) -> Trainer:
 
 
 def sft_trainer(directory: Path, model: PreTrainedModel, rows_a_process: int, adapter_seed: int = 0) -> Trainer:
-    """TRL's SFTTrainer on the sums as text, with the adapter given as `peft_config`."""
+    """TRL's SFTTrainer on the sums as text, with `peft_config`, at positions that padding moves."""
     # Here, so that the modes that do not need TRL do not wait for its import.
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -81,5 +81,5 @@ def sft_trainer(directory: Path, model: PreTrainedModel, rows_a_process: int, ad
         args=SFTConfig(**arguments(directory, rows_a_process)),
         train_dataset=Dataset.from_list([{"prompt": asked, "completion": answer} for asked, answer in sums()]),
         processing_class=byte_tokenizer(chat=True),
-        peft_config=SteeringConfig(r=4, init_weights=False),
+        peft_config=SteeringConfig(r=4, init_weights=False, positions="first_last(3,2)"),
     )

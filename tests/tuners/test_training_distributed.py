@@ -70,7 +70,7 @@ def test_the_trainer_in_two_processes(two_processes: Path, tmp_path: Path, mode:
 
 @pytest.mark.parametrize("mode", ["sft_ddp", "sft_fsdp2"])
 def test_sft_in_two_processes(two_processes: Path, tmp_path: Path, mode: str) -> None:
-    """TRL's SFTTrainer with `peft_config`, on a replicated base and on one that is sharded on loading."""
+    """TRL's SFTTrainer with `peft_config`, at some positions, on a replicated base and on one sharded on loading."""
     alone = sft_trainer(tmp_path, tiny_model(), BATCH)
     start = adapter_weights(alone.model)
     alone.train()
