@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from distillation_teachers import lora_teacher, texts
 from tiny_models import tiny_model
 from trimtab.distillation import DistillationSettings, divergence
+from trimtab.distillation.divergence import kl
 from trimtab.distillation.metrics import error_costs, gradient_moments, logit_metric
 from trimtab.distillation.streams import BlockRunner
 from trimtab.distillation.texts import batches
@@ -37,6 +38,14 @@ def test_the_divergence_is_that_of_the_texts_one_by_one() -> None:
     assert found.everywhere == pytest.approx(float(torch.cat(everywhere).mean()), rel=1e-4)
     assert found.answers == pytest.approx(float(torch.cat(answers).mean()), rel=1e-4)
     assert (found.answer_positions, found.positions) == (21, sum(map(len, texts(7))))
+
+
+def test_words_that_are_ruled_out_do_not_count() -> None:
+    """Both models give the padded end of the vocabulary -inf: KL is that of the rest."""
+    generator = torch.Generator().manual_seed(0)
+    reference, logits = (torch.randn(3, 9, generator=generator) for _ in range(2))
+    cut = [torch.nn.functional.pad(each, (0, 2), value=-torch.inf) for each in (reference, logits)]
+    assert_close(kl(*cut), kl(reference, logits))
 
 
 def test_nothing_diverges_from_itself() -> None:

@@ -59,10 +59,11 @@ def divergence(reference: BlockRunner, model: BlockRunner, batches: Sequence[Tex
 
 
 def kl(reference: Float[Tensor, "n vocabulary"], logits: Float[Tensor, "n vocabulary"]) -> Float[Tensor, " n"]:
-    """KL(p || q) of each row, from logits."""
+    """KL(p || q) of each row, from logits; words that p rules out (a logit of -inf) do not count."""
     log_p = torch.log_softmax(reference, dim=-1)
     log_q = torch.log_softmax(logits.to(log_p), dim=-1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    p = log_p.exp()
+    return torch.where(p > 0, p * (log_p - log_q), 0).sum(-1)
 
 
 def chunks(positions: Bool[Tensor, "rows tokens"]) -> Iterator[Bool[Tensor, "rows tokens"]]:
