@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_a_table_a_file_a_figure_and_a_command(run: Run, capsys: pytest.CaptureF
     assert "gain / 1,000 parameters" in said
     assert content["command"] in said
     assert Path("runs/data/advice/advice.svg").read_text().startswith("<?xml")
-    assert len(content["ranking"]) == 4 * 7 * 4  # sites, a vector and six ranks, all layers and their thirds
+    assert len(content["ranking"]) == 4 * 7 * 4  # sites, a vector and six ranks, all layers, thirds of one layer each
     words = shlex.split(content["command"])[1:]
     parsed = build_parser(VERBS).parse_args(words)["train"].as_dict()
     assert parsed["model"] == "model"
@@ -60,12 +61,15 @@ def test_settings_reach_the_measurement(run: Run, capsys: pytest.CaptureFixture[
     """Sites, layers, ranks, what is read, which tokens, how many examples."""
     content = run(
         "model --task data.jsonl --sites '[mlp,heads]' --layers '[0,2]' --ranks '[2]' --normalize false "
-        "--positions 'all_but_first(1)' --examples 3 --rows 1"
+        "--positions 'all_but_first(1)' --examples 3 --rows 3"
     )
     assert (content["sites"], content["layers"], content["normalize"]) == (["mlp", "heads"], [0, 2], False)
     assert content["answer_tokens"] == 3 * 2  # "=b" is two bytes
     assert "--positions 'all_but_first(1)'" in content["command"]
-    assert capsys.readouterr().out.count("0, 2") == 1
+    rows = [line for line in capsys.readouterr().out.splitlines() if re.match(r"\W*(mlp|heads)\s", line)]
+    assert len(rows) == 3
+    best = sorted(content["ranking"], key=lambda row: -row["gain_per_parameter"])[0]
+    assert re.match(rf"\W*{best['site']}\W+{', '.join(map(str, best['layers']))}\W", rows[0])
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,11 @@ def test_a_pass_that_somebody_else_works_on_is_left_alone(
 
 
 SWEEP = """
-import json, sys
+import json, signal, sys
 from trimtab.sweeps import ExecutorOptions, SweepRecipe, sweep
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
     options = ExecutorOptions(workers=2, threads=1)
     sweep(SweepRecipe(**json.loads(sys.argv[1])), sys.argv[2], probe=False, options=options)
 """
@@ -135,5 +136,8 @@ def test_an_interruption_reaches_the_pass_of_a_worker(folder: Path, tmp_path: Pa
             time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait() != 0
+        try:
+            assert process.wait(timeout=120) != 0
+        finally:
+            process.kill()
     assert starts() == [0]
