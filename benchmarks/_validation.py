@@ -67,7 +67,9 @@ class Validation:
                 callbacks=callbacks,
             )
         wanted = json.loads(json.dumps([method.to_dict(), asdict(settings)]))
-        if wanted != [run.recipe()["method"], run.recipe()["training"]]:
+        recipe = run.recipe()
+        # A setting that is newer than the run has its default there.
+        if wanted != [recipe["method"], asdict(TrainingSettings()) | recipe["training"]]:
             raise ValueError(f"{directory} holds a run with other settings: choose other --runs, or delete it.")
         file = directory / f"score-{self.losses}-{self.answers}.json"
         if not file.exists():

@@ -182,7 +182,8 @@ def markdown(rows: list[dict[str, Any]], correlations: dict[str, dict[str, dict[
         accuracy = (
             "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} ± {100 * best['standard_error']:.1f}"
         )
-        parameters, predicted = f"{row['parameters']:,}", f"{row['predicted'][first]:,.3g}"
+        predicted = f"{float(format(row['predicted'][first], '.3g')):,.0f}"  # three figures
+        parameters = f"{row['parameters']:,}"
         measured.append([row["label"], parameters, predicted, f"{row['measured']:.3f}", losses, accuracy])
     head = ["adapter", "parameters", "predicted gain", "measured gain, nats", "loss (rate)", "accuracy, %"]
     ranks = [
