@@ -38,7 +38,9 @@ def test_explained_shares_are_those_of_reduced_rank_regression(site: str) -> Non
             wanted = 1 - ((predicted - shift_held) ** 2).sum() / (shift_held**2).sum()
             assert found.explained[row, layer, column].item() == pytest.approx(wanted, abs=1e-3)
             sizes = np.linalg.svd(shift, compute_uv=False) ** 2
-            assert found.energy[row, layer, rank - 1].item() == pytest.approx(sizes[:rank].sum() / sizes.sum(), rel=1e-4)
+            assert found.energy[row, layer, rank - 1].item() == pytest.approx(
+                sizes[:rank].sum() / sizes.sum(), rel=1e-4
+            )
         wanted = 1 - ((shift.mean(0) - shift_held) ** 2).sum() / (shift_held**2).sum()
         assert found.vector[row, layer].item() == pytest.approx(wanted, abs=1e-4)
         both = [np.concatenate(each) for each in zip(*halves, strict=True)]
