@@ -86,13 +86,12 @@ class Advice(Finding):
             ValueError: a site that was not measured, or a rank above the number of singular values that were kept.
         """
         index = self.sites.index(check_choice("site", site, self.sites))
-        relative = self.radius == "relative"
+        length = self.lengths[index] if self.radius == "relative" else 1.0
         if rank is None:
-            return (self.lengths[index] if relative else 1.0) * self.vector_norms[index]
-        written = self.lengths[index] if relative else 1.0
-        if relative and not self.normalize:
-            written = math.sqrt(self.widths[index])  # l, which h has in it already, times sqrt(d) / l
-        return written * READ_LENGTH * first_order_gain(self.singular_values[index], rank, self.ball)
+            return length * self.vector_norms[index]
+        if self.radius == "relative" and not self.normalize:
+            length = math.sqrt(self.widths[index])  # l times the sqrt(d) / l by which W_down is scaled
+        return length * READ_LENGTH * first_order_gain(self.singular_values[index], rank, self.ball)
 
     def choice(self, site: str, rank: int | None, layers: Sequence[int] | None = None) -> Choice:
         """An adapter at `site` in `layers` (None: all that were measured); its layers' gains add up.

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from trimtab.analysis.advice import Advice
 
 
+HOLLOW = {"markerfacecolor": "none"}
+
+
 def advice_figure(advice: Advice) -> Figure:
     """Three panels of first-order gains, in nats an answer token, a colour and marker a site; hollow is a vector.
 
@@ -43,9 +46,6 @@ def advice_figure(advice: Advice) -> Figure:
         by_layer.set_ylabel("first-order gain, nats an answer token")
         drawing.legend(*by_layer.get_legend_handles_labels(), loc="outside upper center", ncols=len(advice.sites))
     return drawing
-
-
-HOLLOW = {"markerfacecolor": "none"}
 
 
 def _draw(axes: Axes, maps: list[Choice], vector: Choice, heights: list[float], style: dict[str, Any]) -> None:

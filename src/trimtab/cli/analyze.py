@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def analyze(
     else:
         examples = chosen.load(split, limit=prompts, seed=data_seed)  # type: ignore[arg-type]  # checked above
 
-    exact = replace(options, dtype="float32") if options.dtype == "auto" else options
+    exact = options.for_differences()
     loaded = load(model or (recipe["model"] if tuned and recipe else None), adapter, strength, exact)
     fine_tuned = None if tuned is None else _load_tuned(tuned, loaded.tokenizer, exact)
     in_chat = bool(recipe.get("chat")) if chat is None else chat

@@ -140,7 +140,7 @@ def distill(
         raise ValueError(f"{len(given)} prompt(s) are too few: some are fitted on and some held out.")
     limit = answer_tokens or (ANSWER_TOKENS if chosen is None else chosen.max_new_tokens)
 
-    exact = replace(options, dtype="float32") if options.dtype == "auto" else options
+    exact = options.for_differences()
     model, tokenizer = load_model(base, **asdict(exact))
     teacher = load_tuned(tuned, model, tokenizer, exact)
     require_related(model, teacher)

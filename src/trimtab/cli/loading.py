@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class LoadOptions:
     dtype: str = "auto"
     device: str = "auto"
     quantization: str | None = None
+
+    def for_differences(self) -> LoadOptions:
+        """The same in float32, unless a dtype is given: small differences of hidden states do not survive bfloat16."""
+        return replace(self, dtype="float32") if self.dtype == "auto" else self
 
 
 @dataclass(frozen=True)
