@@ -4,7 +4,8 @@
 
 Trains `joint` and `joint-orth` on the same examples (paper, section 6.5, here on SmolLM2 and ListOps-small), then
 takes per layer and prompt the cosine of the adapter's shift and of LoRA's shift of the MLP output, on prompts that
-were not trained on. Writes joint_overlap.json into benchmarks/results and docs/assets/joint-overlap.svg.
+were not trained on. Writes joint_overlap.json into benchmarks/results and docs/assets/joint-overlap.svg; another model
+needs a name of its own: --model models/gemma-3-270m --name joint-overlap-gemma3 --runs runs/joint-overlap-gemma3.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=7e-4, help="from the grid of both methods")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--runs", type=Path, default=HERE.parent / "runs" / "joint-overlap")
+    parser.add_argument("--name", default="joint-overlap", help="of the two files")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
@@ -53,9 +55,9 @@ def main() -> None:
         "settings": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
         "methods": {name: one.to_dict() for name, one in found.items()},
     }
-    write_text(options.results / "joint_overlap.json", json.dumps(record) + "\n")
+    write_text(options.results / f"{options.name.replace('-', '_')}.json", json.dumps(record) + "\n")
     (options.docs / "assets").mkdir(parents=True, exist_ok=True)
-    write_text(options.docs / "assets" / "joint-overlap.svg", figure(found))
+    write_text(options.docs / "assets" / f"{options.name}.svg", figure(found, options.name))
     for name, one in found.items():
         of_prompts = median(one.cosine, dim=0)
         error = of_prompts.std() / len(of_prompts) ** 0.5
@@ -76,9 +78,9 @@ def _measure(name: str, options: argparse.Namespace) -> ShiftOverlap:
     return shift_overlap(model, [encode_prompt(tokenizer, example) for example in examples])
 
 
-def figure(found: dict[str, ShiftOverlap]) -> str:
+def figure(found: dict[str, ShiftOverlap], name: str) -> str:
     """Cosines and norms over the layers, as SVG."""
-    with styled_figure("joint-overlap", 9, 3.4, font_size=9.5) as drawing:
+    with styled_figure(name, 9, 3.4, font_size=9.5) as drawing:
         cosines, norms = drawing.subplots(1, 2)
         for index, (name, label) in enumerate(METHODS.items()):
             _cosines(cosines, found[name], label, index)
