@@ -17,7 +17,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.content: dict[str, Any] = {"settings": {}, "cells": {}}
+        self.content: dict[str, Any] = {"settings": {}, "environment": {}, "cells": {}}
         if path.exists():
             self.content = json.loads(path.read_text(encoding="utf-8"))
 
@@ -32,8 +32,14 @@ class Book:
         key = f"{task}: {name}"
         if key not in self.content["cells"]:
             self.content["cells"][key] = measure()
-            self.content["environment"] = asdict(Environment.collect("cpu"))
+            self._note(task, asdict(Environment.collect("cpu")))
             write_text(self._path, json.dumps(self.content, indent=1) + "\n")
             shown = {k: v for k, v in self.content["cells"][key].items() if k not in ("layers", "texts")}
             print(key, json.dumps(shown), flush=True)
         return dict(self.content["cells"][key])
+
+    def _note(self, task: str, environment: dict[str, Any]) -> None:
+        """Add what measured a cell to the task's environments: a task may be taken up again by another command."""
+        known = self.content["environment"].setdefault(task, [])
+        if environment not in known:
+            known.append(environment)

@@ -43,9 +43,9 @@ class Bench:
     """One task: its models, its texts, and what is measured with them."""
 
     def __init__(self, name: str, options: argparse.Namespace, book: Book) -> None:
-        self.name, self.options, self.book = name, options, book
         task = get_task(name, **options.task_options.get(name, {}))
-        self.folder = options.runs / name
+        self.name, self.options, self.book = task.name, options, book
+        self.folder = options.runs / task.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.models = Models(task, self.folder, options)
 
@@ -193,8 +193,9 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     book = Book(options.results / "distillation.json")
     for name in options.tasks:
-        book.open(name, settings)
-        Bench(name, options, book).run()
+        bench = Bench(name, options, book)
+        book.open(bench.name, settings)
+        bench.run()
     write_text(options.results / "distillation.md", markdown(book.content))
     save_svg(figure(book.content), options.docs / "assets" / "distillation.svg")
 

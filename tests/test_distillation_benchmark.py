@@ -75,3 +75,18 @@ def test_the_share_of_the_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     report = importlib.import_module("_distillation_report")
     cells = [{"correct": correct, "n": n} for correct, n in ((20, 50), (10, 100), (70, 100))]
     assert report.recovered(*cells) == pytest.approx(0.5)
+
+
+def test_each_task_keeps_the_commands_that_measured_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later command on another task leaves a task's environment as it is; on the same task it is added."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    path = tmp_path / "distillation.json"
+    for line in ("d.py --tasks a", "d.py --tasks b", "d.py --tasks a", "d.py --tasks a --again"):
+        monkeypatch.setattr(sys, "argv", line.split())
+        book = importlib.import_module("_distillation_book").Book(path)  # each command reads what is there
+        task = line.split()[2]
+        for cell in ("one", "two"):
+            book.cell(task, f"{cell} of {line}", dict)
+    recorded = json.loads(path.read_text(encoding="utf-8"))["environment"]
+    commands = {task: [each["command"] for each in environments] for task, environments in recorded.items()}
+    assert commands == {"a": ["d.py --tasks a", "d.py --tasks a --again"], "b": ["d.py --tasks b"]}
