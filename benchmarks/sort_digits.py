@@ -43,5 +43,5 @@ class SortDigits(Task):
     def parse(self, output: str) -> str | None:
         """The first `length` digits after the first "Answer:"; a model that has learnt no end goes on behind them."""
         _, _, rest = output.partition("Answer:")
-        found = re.match(rf"\s*(\d(?: \d){{{self.length - 1}}})", rest)
+        found = re.match(rf"\s*([0-9](?: [0-9]){{{self.length - 1}}})", rest)
         return found[1] if found else None

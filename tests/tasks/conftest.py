@@ -10,6 +10,8 @@ import pytest
 from trimtab.tasks import Task, get_task, task_names
 
 DATA = Path(__file__).parent.parent / "data"
+TASK_FILES = [str(Path(__file__).parents[2] / "benchmarks" / "sort_digits.py")]
+"""Tasks of this repository outside the package, which are named by their paths."""
 
 
 @pytest.fixture
@@ -18,8 +20,8 @@ def data() -> Path:
     return DATA
 
 
-@pytest.fixture(params=task_names())
+@pytest.fixture(params=[*task_names(), *TASK_FILES], ids=lambda name: Path(name).stem)
 def task(request: pytest.FixtureRequest) -> Task:
-    """Every task of the registry; a stored one reads the few rows of tests/data/<its name>."""
+    """Every task of the registry, and those in files; a stored one reads the few rows of tests/data/<its name>."""
     stored = "data_dir" in inspect.signature(type(get_task(request.param))).parameters
     return get_task(request.param, **({"data_dir": DATA / request.param} if stored else {}))
