@@ -86,14 +86,15 @@ class Models:
         config = SteeringConfig(r=rank, **changes) if rank else SteeringConfig(intervention="vector", **changes)
         adapted, result = distill(base, tuned, texts, config, DistillationSettings(**fit))
         adapted.save_pretrained(str(out))
+        record = result.to_dict()  # NaN is None there, as in JSON
         return {
             **self.score(adapted, tokenizer, split),
-            "parameters": result.parameters,
-            "seconds": result.seconds,
-            "kl_before": result.before,
-            "kl": result.after,
-            "layers": result.layers,
-            "refined": result.refined,
+            "parameters": record["parameters"],
+            "seconds": record["seconds"],
+            "kl_before": record["before"],
+            "kl": record["after"],
+            "layers": record["layers"],
+            "refined": record["refined"],
         }
 
     def _changes(self, rank: int, student: dict[str, Any]) -> dict[str, Any]:

@@ -74,13 +74,17 @@ def markdown(content: dict[str, Any]) -> str:
                 + "\n".join(rows)
             )
         head = ["adapter", "parameters", *STUDENTS.values(), "of the gain, distilled", "distilled, then trained"]
+        head += ["KL, base", "KL, distilled"]
         table = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         for name in students_of(cells):
             found = [cells[f"{name} {each}"] for each in STUDENTS]
             shares = [f"{100 * recovered(each, base, tuned):.0f} %" for each in found[:2]]
-            row = [name, f"{found[0]['parameters']:,}", *map(_accuracy, found), *shares]
+            divergences = [_nats(found[0][key], "answers") for key in ("kl_before", "kl")]
+            row = [name, f"{found[0]['parameters']:,}", *map(_accuracy, found), *shares, *divergences]
             table.append(f"| {' | '.join(row)} |")
-        parts.append("Accuracy on test:\n\n" + "\n".join(table))
+        parts.append(
+            "Accuracy on test, and KL to the tuned model where held-out answers are predicted:\n\n" + "\n".join(table)
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,5 +161,13 @@ def _accuracy(cell: Cell) -> str:
     return str(Accuracy(**_counts(cell)))
 
 
-def _kl(divergence: dict[str, float]) -> str:
-    return f"{divergence['answers']:.4f} | {divergence['everywhere']:.4f}"
+def _kl(divergence: dict[str, Any]) -> str:
+    return " | ".join(_nats(divergence, where) for where in ("answers", "everywhere"))
+
+
+def _nats(divergence: dict[str, Any], where: str) -> str:
+    """Nats a position ± the standard error over texts; earlier cells have none, nor does a single text."""
+    value, error = divergence[where], divergence.get(f"{where}_error")
+    if value is None:
+        return ""
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -4,8 +4,11 @@
 
 Before anything is trained, the gains of r = 8 and of a vector at each site, and after the block in each third of the
 layers. Then each of these adapters is trained on the same examples at each of the rates; its measured gain is the fall
-of the validation loss against the base, at its best rate. Spearman's correlation of the two is reported whatever it is.
+of the validation loss against the base, at its best rate. Spearman's correlation of the two is reported whatever it is,
+for gains and, as the advisor ranks by it, for gains per parameter.
 Writes advisor.json and advisor.md into benchmarks/results, advisor.svg and advice.svg into docs/assets.
+
+    python benchmarks/advisor.py --measured     # nothing is measured: all but advice.svg anew from the rows of the JSON
 """
 
 from __future__ import annotations
@@ -16,17 +19,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from _harness import table
+from _advisor_report import comparison, gain_correlations, markdown, per_parameter_correlations
 from _validation import Validation, parser_of, settings_of
-from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from trimtab.analysis.advice import RANKS, Advice
 from trimtab.analysis.advisor import SITES, advise
 from trimtab.analysis.choice import thirds
-from trimtab.figures import MARKERS, SERIES, figure, save_svg
+from trimtab.figures import save_svg
 from trimtab.files import write_text
 from trimtab.methods import Method, get_method, parameter_count
 from trimtab.models import context_length, device_name, load_model
@@ -91,7 +91,23 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3], help="of the maps")
     parser.add_argument("--vector_rates", type=float, nargs="+", default=[1e-3, 1e-2])
+    parser.add_argument("--measured", action="store_true", help="take the rows of advisor.json as they are")
     options = parser.parse_args()
+    committed = options.results / "advisor.json"
+    record = json.loads(committed.read_text(encoding="utf-8")) if options.measured else _measure(options)
+    record["spearman"] = gain_correlations(record["rows"])
+    record["spearman_per_parameter"] = per_parameter_correlations(record["rows"])
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(committed, json.dumps(record, indent=1) + "\n")
+    write_text(options.results / "advisor.md", markdown(record))
+    save_svg(comparison(record), options.docs / "assets" / "advisor.svg")
+    for what in ("spearman", "spearman_per_parameter"):
+        for name, found in record[what].items():
+            print(what, name, {group: round(one["rho"], 2) for group, one in found.items()})
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """What was predicted and what training has gained; draws the advice itself on the way."""
     torch.set_num_threads(options.threads)
     base, tokenizer = load_model(options.model, dtype=options.dtype)
     task = get_task(options.task)
@@ -106,25 +122,17 @@ def main() -> None:
         name: replace(measured[choice.get("normalize", True)], ball=choice["ball"], radius=choice["radius"])
         for name, choice in PREDICTORS.items()
     }
+    save_svg(measured[True].figure(), options.docs / "assets" / "advice.svg")
     untrained = validation.score(base)
     count = len(decoder_layers(base)[1])
     rows = [_row(place, base, validation, advices, untrained["loss"], options) for place in places(options.rank)]
-    correlations = {name: _correlations(rows, name) for name in PREDICTORS}
-    record = {
+    settings = {name: value for name, value in settings_of(options).items() if name != "measured"}
+    return {
         "environment": asdict(Environment.collect(device_name(base))),
-        "settings": {**settings_of(options), "layers": count},
+        "settings": {**settings, "layers": count},
         "base": untrained,
         "rows": rows,
-        "spearman": correlations,
     }
-    options.results.mkdir(parents=True, exist_ok=True)
-    write_text(options.results / "advisor.json", json.dumps(record, indent=1) + "\n")
-    write_text(options.results / "advisor.md", markdown(rows, correlations))
-    first = next(iter(PREDICTORS))
-    save_svg(advices[first].figure(), options.docs / "assets" / "advice.svg")
-    save_svg(comparison(rows, first, correlations[first]), options.docs / "assets" / "advisor.svg")
-    for name, found in correlations.items():
-        print(name, {group: round(one["rho"], 2) for group, one in found.items()})
 
 
 def _row(
@@ -155,72 +163,6 @@ def _row(
         "accuracy": best.get("accuracy"),
         "trained": trained,
     }
-
-
-def _correlations(rows: list[dict[str, Any]], predictor: str) -> dict[str, dict[str, float]]:
-    """Spearman's rho of predicted and measured gain: of all, of the maps, of the vectors, each with its n and p."""
-    groups = {
-        "all": rows,
-        "maps": [row for row in rows if row["rank"] is not None],
-        "vectors": [row for row in rows if row["rank"] is None],
-    }
-    found = {}
-    for name, members in groups.items():
-        pairs = np.array([(row["predicted"][predictor], row["measured"]) for row in members])
-        result = spearmanr(pairs[:, 0], pairs[:, 1])
-        found[name] = {"rho": float(result.statistic), "n": len(members), "p": float(result.pvalue)}
-    return found
-
-
-def markdown(rows: list[dict[str, Any]], correlations: dict[str, dict[str, dict[str, float]]]) -> str:
-    """What was predicted by the advisor's default and what was measured; and how well each predictor ranks."""
-    first = next(iter(PREDICTORS))
-    measured = []
-    for row in rows:
-        best = min(row["trained"], key=lambda one: one["loss"])
-        losses = ", ".join(f"{one['loss']:.3f} ({one['rate']:g})" for one in row["trained"])
-        accuracy = (
-            "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} ± {100 * best['standard_error']:.1f}"
-        )
-        predicted = f"{float(format(row['predicted'][first], '.3g')):,.0f}"  # three figures
-        parameters = f"{row['parameters']:,}"
-        measured.append([row["label"], parameters, predicted, f"{row['measured']:.3f}", losses, accuracy])
-    head = ["adapter", "parameters", "predicted gain", "measured gain, nats", "loss (rate)", "accuracy, %"]
-    ranks = [
-        [name, *(f"{one['rho']:.2f} (p = {one['p']:.2f})" for one in found.values())]
-        for name, found in correlations.items()
-    ]
-    groups = [f"{name}, n = {one['n']:.0f}" for name, one in correlations[first].items()]
-    return f"{table(head, measured)}\n{table(['predictor', *groups], ranks)}"
-
-
-def comparison(rows: list[dict[str, Any]], predictor: str, correlations: dict[str, dict[str, float]]) -> Figure:
-    """Measured over predicted gain, a point an adapter: the marker says where, a hollow one is a vector's."""
-    with figure("advisor", 8.8, 4.8) as drawing:
-        axes = drawing.add_subplot()
-        where = list(dict.fromkeys((row["site"], row["layers"]) for row in rows))
-        for row in rows:
-            index = where.index((row["site"], row["layers"]))
-            colour = SERIES[index % len(SERIES)]
-            axes.scatter(
-                row["predicted"][predictor],
-                row["measured"],
-                label=row["label"].partition(",")[0] if row["rank"] is not None else None,
-                marker=MARKERS[index],
-                s=60,
-                linewidths=1.6,
-                edgecolors=colour,
-                facecolors="none" if row["rank"] is None else colour,
-            )
-        rank = next(row["rank"] for row in rows if row["rank"] is not None)
-        drawing.legend(loc="outside right upper", title=f"filled: r = {rank}\nhollow: a vector")
-        axes.set_xscale("log")
-        axes.set_xlabel("predicted: first-order gain, nats an answer token")
-        axes.set_ylabel("measured: fall of the validation loss,\nnats an answer token")
-        words = ", ".join(f"{name} {one['rho']:.2f} (n = {one['n']})" for name, one in correlations.items())
-        axes.set_title(f"Spearman's correlation: {words}", loc="left")
-        axes.grid()
-    return drawing
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
@@ -62,15 +64,41 @@ def test_the_advisor_is_compared_with_trained_adapters(folder: Path, monkeypatch
         wanted = spearmanr([row["predicted"][name] for row in rows], [row["measured"] for row in rows]).statistic
         assert groups["all"]["rho"] == pytest.approx(wanted)
         assert [one["n"] for one in groups.values()] == [14, 7, 7]
+    assert list(found["spearman_per_parameter"]) == [*found["spearman"], "fewer parameters first"]
     monkeypatch.setattr(training_run, "CompletionTrainer", None)
     run(script, folder, monkeypatch, *words, "--vector_rates", "1e-2")
     assert json.loads((folder / "results" / "advisor.json").read_text())["rows"] == rows
     assert (folder / "docs" / "assets" / "advice.svg").exists()
     lines = (folder / "results" / "advisor.md").read_text().splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:16]] == [row["label"] for row in rows]
-    assert len(lines) == 2 + 14 + 1 + 2 + len(found["spearman"])
+    assert len(lines) == 2 + 14 + 2 * (1 + 2 + len(found["spearman"])) + 1
+    for file in ("advisor.json", "advisor.md"):  # from the rows alone they come out the same
+        (folder / "measured" / file).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "results" / file, folder / "measured" / file)
+    (folder / "measured" / "advisor.json").write_text(json.dumps({**found, "spearman": {}}))
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "load_model", None)
+        run(script, folder, patch, "--measured", "--results", str(folder / "measured"))
+    for file in ("advisor.json", "advisor.md"):
+        assert (folder / "measured" / file).read_text() == (folder / "results" / file).read_text()
     with pytest.raises(ValueError, match="holds a run with other settings"):
         run(script, folder, monkeypatch, *words[2:], "--examples", "4", "--vector_rates", "1e-2")
+
+
+def test_correlations_per_parameter_divide_both_sides(folder: Path) -> None:
+    """Of made-up rows, against scipy on quotients; with equal measured gains, size alone is always right."""
+    report = importlib.import_module("_advisor_report")
+    draw = np.random.default_rng(0)
+    rows = [
+        {"rank": rank, "parameters": size, "measured": 1.0, "predicted": {"one": gain}}
+        for rank, size, gain in zip([8] * 4 + [None] * 4, range(100, 900, 100), draw.uniform(1, 9, 8), strict=True)
+    ]
+    found = report.per_parameter_correlations(rows)
+    assert [one["rho"] for one in found["fewer parameters first"].values()] == pytest.approx([1.0] * 3)
+    for name, part in (("all", rows), ("maps", rows[:4]), ("vectors", rows[4:])):
+        quotients = np.array([[r["predicted"]["one"], r["measured"]] for r in part]) / [[r["parameters"]] for r in part]
+        wanted = spearmanr(*quotients.T)
+        assert found["one"][name] == {"rho": pytest.approx(wanted.statistic), "n": len(part), "p": wanted.pvalue}
 
 
 @pytest.mark.slow

@@ -26,7 +26,9 @@ def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["distillation.py", "--model", model, "--tasks", "listops-small", *sizes.split(), *folders]
     monkeypatch.setattr(sys, "argv", words)
     script.main()
-    content = json.loads((tmp_path / "results" / "distillation.json").read_text(encoding="utf-8"))
+    written = (tmp_path / "results" / "distillation.json").read_text(encoding="utf-8")
+    content = json.loads(written, parse_constant=pytest.fail)  # one held-out text has no error: null, not NaN
+    assert content["cells"]["listops-small: rank 2 distilled"]["kl"]["answers_error"] is None
     cells = content["cells"]
     assert {name for name in cells if "variant" in name} == {f"listops-small: variant {name}" for name in kept}
     for student in ("rank 2", "vector"):
@@ -90,3 +92,20 @@ def test_each_task_keeps_the_commands_that_measured_it(tmp_path: Path, monkeypat
     recorded = json.loads(path.read_text(encoding="utf-8"))["environment"]
     commands = {task: [each["command"] for each in environments] for task, environments in recorded.items()}
     assert commands == {"a": ["d.py --tasks a", "d.py --tasks a --again"], "b": ["d.py --tasks b"]}
+
+
+def test_tables_have_the_divergence_of_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after, of the committed cells, which have no errors, and of cells that have."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = importlib.import_module("_distillation_report")
+    content = json.loads((BENCHMARKS / "results" / "distillation.json").read_text(encoding="utf-8"))
+    assert content["environment"].keys() == content["settings"].keys()
+    for task, student in (("listops-small", "rank 8"), ("boolq", "vector")):
+        cell = content["cells"][f"{task}: {student} distilled"]
+        cell["kl_before"], cell["kl"] = ({"answers": value, "everywhere": 1.0} for value in (7.5, 0.25))
+        assert sum(row.endswith("| 7.5000 | 0.2500 |") for row in report.markdown(content).splitlines()) == 1
+        cell["kl"] |= {"answers_error": 0.125, "everywhere_error": None}
+        (row,) = (each for each in report.markdown(content).splitlines() if "| 7.5000 |" in each)
+        assert row.startswith(f"| {student} | {cell['parameters']:,} |")
+        assert row.endswith("| 7.5000 | 0.2500 ± 0.1250 |")
+        cell["kl_before"] = {"answers": 1.0}

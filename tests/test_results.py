@@ -8,12 +8,13 @@ import random
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from made_runs import made_run
-from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult, RunRecord
+from trimtab.results import COMMAND_VARIABLE, Accuracy, Environment, EvaluationResult, Record, RunRecord
 from trimtab.results.environment import git_state
 from trimtab.sweeps import load_results
 
@@ -148,3 +149,26 @@ def test_a_process_that_works_for_another_names_that_ones_command(monkeypatch: p
     monkeypatch.setattr(sys, "argv", ["/opt/worker.py", "--port", "8"])
     monkeypatch.setenv(COMMAND_VARIABLE, "trimtab sweep recipe.yaml")
     assert Environment.collect("cpu").command == "trimtab sweep recipe.yaml"
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    """JSON has no NaN: null in the file and in `to_dict`, NaN again where a number belongs, None where it may be."""
+    run = replace(made_run(), loss=math.nan, loss_curve=[[1.0, 2.0], [2.0, math.inf]], split_note=None)
+    run.save(tmp_path / "run.json")
+    content = json.loads((tmp_path / "run.json").read_text(), parse_constant=pytest.fail)
+    assert (content["loss"], content["loss_curve"]) == (None, [[1.0, 2.0], [2.0, None]])
+    loaded = RunRecord.load(tmp_path / "run.json")
+    assert math.isnan(loaded.loss)
+    assert math.isnan(loaded.loss_curve[1][1])
+    assert loaded.accuracy == run.accuracy
+
+    @dataclass(frozen=True)
+    class Open(Record):
+        chosen: float | None
+        rates: list[float]
+
+    Open(None, [0.0, -math.inf]).save(tmp_path / "open.json")
+    opened = Open.load(tmp_path / "open.json")
+    assert opened.chosen is None
+    assert opened.rates[0] == 0
+    assert math.isnan(opened.rates[1])

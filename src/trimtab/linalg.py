@@ -61,7 +61,7 @@ def padded_column_basis(matrix: Float[Tensor, "*batch d n"], tolerance: float) -
     return basis if has_double else basis.to(matrix.device, torch.float32)
 
 
-def project_out(matrix: Float[Tensor, d * columns], basis: Float[Tensor, "d k"]) -> Float[Tensor, d * columns]:
+def project_out(matrix: Float[Tensor, "d ..."], basis: Float[Tensor, "d k"]) -> Float[Tensor, "d ..."]:
     """(I - Q Q^T) M, the part of each column that is orthogonal to the span of `basis`.
 
     Computed in the dtype of the basis, which should be float64 (`padded_column_basis`), and returned in that of the

@@ -161,15 +161,19 @@ def cache_directory() -> Path:
 
 
 def _resolve_path(name_or_path: str | Path) -> str:
-    """What from_pretrained takes: a directory that exists, or a hub id as it is."""
+    """What from_pretrained takes: a directory that holds a model, or a hub id as it is."""
     if name_or_path == EMBEDDED_MODEL:
         return str(_convert_embedded())
-    path = Path(name_or_path).expanduser()
+    path, name = Path(name_or_path).expanduser(), str(name_or_path)
     if path.is_dir():
-        return str(path)
-    if path.is_absolute() or str(name_or_path).startswith((".", "~")):
-        raise ValueError(f"No model at {str(name_or_path)!r}: there is no such directory.")
-    return str(name_or_path)
+        if (path / "config.json").is_file():
+            return str(path)
+        if (path / "adapter_config.json").is_file():
+            raise ValueError(f"No model at {name!r}: the directory holds an adapter, which goes onto a model.")
+        raise ValueError(f"No model at {name!r}: the directory has neither config.json nor adapter_config.json.")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:  # the hub's names are OWNER/NAME
+        raise ValueError(f"No model at {name!r}: there is no such directory.")
+    return name
 
 
 def _nearest(name: str | Path) -> str:

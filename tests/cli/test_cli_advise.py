@@ -44,17 +44,44 @@ def run(saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def test_a_table_a_file_a_figure_and_a_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first word is the model; the command that is suggested parses, and trains what was suggested."""
-    content = run("model --task data.jsonl --parameters 100")
+    """The first word is the model; each kind has a command that parses, and trains what was suggested."""
+    content = run("model --task data.jsonl --parameters 70")
     said = capsys.readouterr().out
     assert "gain / 1,000 parameters" in said
-    assert content["command"] in said
+    assert said.index("maps by gain per parameter") < said.index("vectors by gain per parameter")
+    assert content["caveat"] in said
     assert Path("runs/data/advice/advice.svg").read_text().startswith("<?xml")
-    assert len(content["ranking"]) == 4 * 7 * 4  # sites, a vector and six ranks, all layers, thirds of one layer each
-    words = shlex.split(content["command"])[1:]
-    parsed = build_parser(VERBS).parse_args(words)["train"].as_dict()
-    assert parsed["model"] == "model"
-    assert parsed["layers"] is not None  # a tiny budget: not every layer
+    sites, places = 4, 4  # all layers, thirds of one layer each
+    assert {kind: len(rows) for kind, rows in content["rankings"].items()} == {
+        "map": sites * 6 * places,
+        "vector": sites * places,
+    }
+    assert list(content["suggestions"]) == ["map", "vector"]
+    for kind, suggestion in content["suggestions"].items():
+        assert suggestion["command"] in said
+        assert suggestion["parameters"] <= 70
+        parsed = build_parser(VERBS).parse_args(shlex.split(suggestion["command"])[1:])["train"].as_dict()
+        assert (parsed["model"], parsed["layers"]) == ("model", suggestion["layers"])  # a tiny budget: not every layer
+        assert (parsed["r"] if kind == "map" else None) == suggestion["rank"]
+
+
+def test_a_budget_too_small_for_a_map_suggests_a_vector_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 32 parameters, as wide as the model is; it is said that no map is so small."""
+    content = run("model --task data.jsonl --sites '[mlp]' --parameters 32")
+    assert list(content["suggestions"]) == ["vector"]
+    said = capsys.readouterr().out
+    assert "map: none is so small" in said
+    assert "Train both" not in said
+
+
+def test_a_rank_wider_than_every_site_is_an_error_before_anything_is_measured(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is suggested in its place; nothing is written."""
+    monkeypatch.setattr("trimtab.cli.advise.measure", None)
+    with pytest.raises(ValueError, match=r"wide, too little for rank 1,000: give at most 32"):
+        run("model --task data.jsonl --ranks '[1,1000]'")
+    assert not Path("runs").exists()
 
 
 def test_settings_reach_the_measurement(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,11 +92,14 @@ def test_settings_reach_the_measurement(run: Run, capsys: pytest.CaptureFixture[
     )
     assert (content["sites"], content["layers"], content["normalize"]) == (["mlp", "heads"], [0, 2], False)
     assert content["answer_tokens"] == 3 * 2  # "=b" is two bytes
-    assert "--positions 'all_but_first(1)'" in content["command"]
+    assert all("--positions 'all_but_first(1)'" in each["command"] for each in content["suggestions"].values())
     rows = [line for line in capsys.readouterr().out.splitlines() if re.match(r"\W*(mlp|heads)\s", line)]
-    assert len(rows) == 3
-    best = sorted(content["ranking"], key=lambda row: -row["gain_per_parameter"])[0]
-    assert re.match(rf"\W*{best['site']}\W+{', '.join(map(str, best['layers']))}\W", rows[0])
+    assert len(rows) == 2 * 3
+    for kind, row in (("map", rows[0]), ("vector", rows[3])):
+        of_rank = [each for each in content["rankings"][kind] if each["rank"] in (None, 2)]
+        best = max(of_rank, key=lambda each: each["gain_per_parameter"])
+        what = "r=2" if kind == "map" else "vector"
+        assert re.match(rf"\W*{best['site']}\W+{', '.join(map(str, best['layers']))}\W+{what}\W", row)
 
 
 @pytest.mark.parametrize(

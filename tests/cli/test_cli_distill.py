@@ -96,6 +96,7 @@ def test_what_is_there_is_not_written_over(run: Run) -> None:
         ("base lora --task task.jsonl --prompts prompts.txt", "one of them"),
         ("base lora --prompts prompts.txt --score 5", "--score needs a task"),
         ("base lora --task task.jsonl --examples 0", "examples=0"),
+        ("base lora --task task.jsonl --score -1", "score=-1 must be at least 1, or 0"),
         ("base lora --task lsitops", "Did you mean 'listops'"),
         ("base lora --task task.jsonl --intervention loreft", "no closed form"),
         ("base lora --task task.jsonl --metric logit", "Did you mean 'logits'"),
@@ -106,6 +107,35 @@ def test_mistakes_are_named_before_a_model_is_loaded(run: Run, line: str, messag
     """As errors of usage."""
     with pytest.raises(UsageError, match=message):
         run(line)
+
+
+def test_a_test_split_that_cannot_be_read_is_refused_before_a_model_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where scores were asked for; without them nobody reads it."""
+    Path("torn.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from trimtab.tasks.base import Example, Task\n"
+        "@dataclass(frozen=True)\n"
+        "class Torn(Task):\n"
+        "    name, max_new_tokens, parse = 'torn', 3, str\n"
+        "    def examples(self, split, seed):\n"
+        "        if split == 'test':\n"
+        "            raise FileNotFoundError('no test.jsonl: download it')\n"
+        "        return (Example(f'word {i}', '=1', '1', str(i)) for i in range(20))\n"
+    )
+    run(f"base lora --task torn.py {FAST} --out unscored")
+    monkeypatch.setattr("trimtab.cli.distill.load_model", None)
+    with pytest.raises(FileNotFoundError, match="download it"):
+        run(f"base lora --task torn.py {FAST} --score 4 --out scored")
+
+
+def test_a_tuned_model_that_is_the_base_leaves_nothing(run: Run, folder: Path) -> None:
+    """There is no shift to fit: an error, and neither an adapter nor a report."""
+    with pytest.raises(ValueError, match="there is no shift to fit"):
+        run(f"base {folder / 'base'} --prompts prompts.txt {FAST} --out out")
+    assert not Path("out").exists()
+    assert {each.name for each in Path().iterdir()} == {each.name for each in folder.iterdir()}
 
 
 def test_another_tokenizer_is_refused(run: Run, folder: Path) -> None:

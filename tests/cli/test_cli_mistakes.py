@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,77 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert message in said
     assert said.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("verb", ["eval --task data.jsonl", "chat", "analyze --task data.jsonl"])
+@pytest.mark.parametrize("path", ["{here}/nowhere", "./nowhere", "~/nowhere", "no/where/at/all", "nowhere/", "empty"])
+def test_a_path_without_an_adapter_is_never_asked_of_the_hub(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str, path: str
+) -> None:
+    """Whatever it begins with; an empty directory is named with what it lacks, before the base is loaded."""
+    monkeypatch.setattr("trimtab.cli.loading.snapshot_download", None)
+    Path("empty").mkdir()
+    assert run(f"{verb} --model ./no-base --adapter {path.format(here=Path.cwd())} --device cpu") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    why = "the directory has no adapter_config.json, nor a config.json" if path == "empty" else "no such directory"
+    assert re.fullmatch(rf"error: There is no adapter at [\w/.~-]*(nowhere|all|empty): {why}\.", said)
+
+
+def test_an_adapter_that_the_hub_does_not_give_may_be_a_path(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two words with a slash can be either; the hub's own words follow."""
+
+    def unknown(name: str, allow_patterns: list[str]) -> str:
+        raise OSError("401 Client Error")
+
+    monkeypatch.setattr("trimtab.cli.loading.snapshot_download", unknown)
+    assert run("eval --task data.jsonl --model model --adapter run/weights") == 1
+    said = capsys.readouterr().err
+    assert "no adapter at run/weights: no such directory, and the hub gives none of that name: 401" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval --task data.jsonl --model {}",
+        "chat --model {}",
+        "analyze {} --task data.jsonl",
+        "analyze model --task data.jsonl --tuned {}",
+        "advise {} --task data.jsonl",
+        "distill {} model --task data.jsonl",
+        "distill model {} --task data.jsonl",
+        "methods --model {}",
+        "train --task data.jsonl --model {}",
+    ],
+)
+def test_a_directory_without_a_model_is_named(run: Run, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    """An empty one, with what it lacks, and one that is not there."""
+    Path("empty").mkdir()
+    lacks, missing = "neither config.json nor adapter_config.json", "no such directory"
+    for path, why in (("empty", lacks), ("/nonexist", missing), ("no/where/at/all", missing)):
+        assert run(line.format(path)) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: No model at {path!r}: ")
+        assert why in said
+
+
+def test_a_directory_of_the_other_kind_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model where an adapter is asked for, and an adapter where a model is."""
+    assert run("eval --task data.jsonl --adapter model --model model") == 1
+    assert "it holds a whole model (config.json)" in capsys.readouterr().err
+    Path("adapter").mkdir()
+    Path("adapter", "adapter_config.json").write_text("{}")
+    assert run("eval --task data.jsonl --model adapter") == 1
+    assert "the directory holds an adapter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/nonexist", "empty"])
+def test_an_export_of_no_adapter_names_the_path(run: Run, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    """PEFT would look for its name on the hub."""
+    Path("empty").mkdir()
+    assert run(f"export lm-eval-steered --adapter {path}") == 1
+    assert f"There is no adapter at {path}" in capsys.readouterr().err
 
 
 def test_a_traceback_is_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

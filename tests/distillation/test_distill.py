@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,13 @@ def test_the_adapter_is_saved_and_loaded_by_peft(tmp_path: Path) -> None:
         assert torch.equal(loaded(input_ids=ids).logits, adapted(input_ids=ids).logits)
     result.save(tmp_path / "report.json")
     assert DistillationResult.load(tmp_path / "report.json") == result
-    assert json.loads((tmp_path / "report.json").read_text())["settings"]["fitting"] == "sequential"
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["settings"]["fitting"] == "sequential"
+    assert str(result).count(" ± ") == 4
+    for divergence in (content["before"], content["after"]):  # reports of before there were errors
+        divergence.pop("answers_error"), divergence.pop("everywhere_error")
+    older = str(DistillationResult.from_dict(content, tmp_path))
+    assert older == re.sub(r" ± [\d.]+", "", str(result))
 
 
 def test_half_precision() -> None:

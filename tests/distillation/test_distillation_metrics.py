@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -38,6 +41,32 @@ def test_the_divergence_is_that_of_the_texts_one_by_one() -> None:
     assert found.everywhere == pytest.approx(float(torch.cat(everywhere).mean()), rel=1e-4)
     assert found.answers == pytest.approx(float(torch.cat(answers).mean()), rel=1e-4)
     assert (found.answer_positions, found.positions) == (21, sum(map(len, texts(7))))
+
+
+def test_the_error_of_the_divergence_is_over_texts() -> None:
+    """That of a ratio of sums over texts, in numpy: no text's positions are counted as draws of their own."""
+    base = tiny_model("llama")
+    tuned = lora_teacher(base)
+    given = [*texts(6), *texts(3, seed=1, answer=1), Encoded([5, 6, 7, 8], [])]  # the last one has no answer
+    found = divergence(BlockRunner(tuned), BlockRunner(base), batches(given, 40, base.device))
+    sums, counts = np.zeros((2, 10)), np.zeros((2, 10))
+    for index, text in enumerate(given):
+        log_p, log_q = (log_probabilities(model, text).numpy() for model in (tuned, base))
+        each = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+        for row, part in enumerate((each[len(text.prompt) - 1 : -1], each)):
+            sums[row, index], counts[row, index] = part.sum(), len(part)
+    for row, error in enumerate((found.answers_error, found.everywhere_error)):
+        s, n = sums[row, counts[row] > 0], counts[row, counts[row] > 0]
+        residual = s - n * s.sum() / n.sum()
+        assert error == pytest.approx(np.sqrt(len(n) * residual.var(ddof=1)) / n.sum(), rel=1e-3)
+
+
+def test_one_text_has_no_error() -> None:
+    """NaN; of answers too where there are none, together with their mean."""
+    runner = BlockRunner(tiny_model("gpt2"))
+    found = divergence(runner, runner, batches([Encoded([5, 6, 7], [])], 40, torch.device("cpu")))
+    assert [math.isnan(each) for each in (found.answers, found.answers_error, found.everywhere_error)] == [True] * 3
+    assert (found.answer_positions, found.positions) == (0, 3)
 
 
 def test_words_that_are_ruled_out_do_not_count() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
 from distillation_teachers import lora_teacher, steered_teacher, texts
 from tiny_models import tiny_model
 from trimtab import SteeringConfig
-from trimtab.distillation import DistillationSettings, distill, twin
+from trimtab.distillation import DistillationResult, DistillationSettings, distill, twin
+from trimtab.encoding import Encoded
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,36 @@ def test_too_few_texts() -> None:
     base = tiny_model("llama")
     with pytest.raises(ValueError, match="1 text"):
         distill(base, lora_teacher(base), texts(1))
+
+
+def test_a_tuned_model_that_shifts_nothing(tmp_path: Path) -> None:
+    """A copy of the base, a LoRA as it begins, one on a layer behind those that are steered: no shift, nothing left."""
+    base = tiny_model("llama")
+    untrained = get_peft_model(twin(base), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    later = lora_teacher(base, layers_to_transform=[2], target_modules=["q_proj"])
+    for tuned, layers in ((twin(base), None), (untrained, None), (later, [0, 1])):
+        with pytest.raises(ValueError, match="there is no shift to fit"):
+            distill(base, tuned, texts(), SteeringConfig(r=2, layers=layers), scratch=tmp_path)
+        assert not list(tmp_path.iterdir())
+        assert not any("steering" in name for name, _ in base.named_modules())
+
+
+def test_layers_that_the_tuning_leaves_alone(tmp_path: Path) -> None:
+    """A LoRA on the later layers: the first one's share is that of nothing, null in the report and NaN in Python."""
+    base = tiny_model("llama")
+    given = [Encoded(text.prompt, []) for text in texts()]  # no answers: their divergence is not defined
+    settings = DistillationSettings(fitting="tuned_stream")
+    _, result = distill(
+        base, lora_teacher(base, layers_to_transform=[1, 2], target_modules=["q_proj"]), given, settings=settings
+    )
+    assert [math.isnan(layer["explained"]) for layer in result.layers] == [True, False, False]
+    result.save(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert content["layers"][0]["explained"] is content["after"]["answers"] is None
+    loaded = DistillationResult.load(tmp_path / "report.json")
+    assert math.isnan(loaded.layers[0]["explained"])
+    assert loaded.settings == result.settings
+    assert str(loaded) == str(result)
 
 
 @pytest.mark.parametrize(

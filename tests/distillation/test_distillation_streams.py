@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from distillation_teachers import lora_teacher, steered_teacher, texts
+from distillation_teachers import base_model, lora_teacher, steered_teacher, texts
+from peak_memory import growth
 from tiny_models import FAMILIES, assert_same, fingerprint, tiny_model
+from trimtab import SteeringConfig
+from trimtab.distillation import DistillationSettings, distill
 from trimtab.distillation.streams import BlockRunner, StoredStreams
 from trimtab.distillation.texts import TextBatch, batches
 from trimtab.sites import decoder_layers
@@ -117,3 +120,17 @@ def test_stored_streams_are_replaced(tmp_path: Path) -> None:
     store[0] = second
     assert torch.equal(kept, first)
     assert torch.equal(store[0], second)
+
+
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_memory_does_not_grow_with_the_texts(refinements: int) -> None:
+    """But for token ids and masks: by less than half a row of one of the three streams for each token."""
+
+    def distilled(count: int) -> int:
+        base, given = base_model("llama"), texts(count)
+        settings = DistillationSettings(batch_tokens=60, refinements=refinements)
+        distill(base, lora_teacher(base), given, SteeringConfig(r=2), settings)
+        return sum(map(len, given))
+
+    row = 24 * torch.float64.itemsize
+    assert growth(distilled, (20, 80)) < row / 2

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.analysis.base import Finding
-from trimtab.analysis.choice import Choice, thirds
+from trimtab.analysis.choice import KINDS, Choice, require_ranks_that_fit, thirds
 from trimtab.registry import check_choice
 from trimtab.theory.first_order_gain import first_order_gain
 from trimtab.tuners.steering import SteeringConfig
@@ -115,48 +115,54 @@ class Advice(Finding):
             gain=float(sum(gains[self.layers.index(layer)] for layer in layers)),
         )
 
-    def ranking(self, ranks: Sequence[int] | None = None) -> list[Choice]:
-        """A vector and maps of `ranks`, at each site, in all layers, in each third of them and in each one; best first.
+    def rankings(self, ranks: Sequence[int] | None = None) -> dict[str, list[Choice]]:
+        """Each kind at every site, in all layers, in each third of them and in each one; best first.
 
-        Best is the largest gain a parameter.
+        Best is the largest gain a parameter, among maps or among vectors: `caveat` says why not among both.
 
         Args:
-            ranks: those that are wider than a site are left out there; None: those of `RANKS` that were kept.
+            ranks: of the maps; those that are wider than a site are left out there; None: those of `RANKS` that were
+                kept.
+
+        Raises:
+            ValueError: a rank above the width of every site, or above the number of singular values that were kept.
         """
         groups = dict.fromkeys((self.layers, *thirds(self.layers), *((layer,) for layer in self.layers)))
         found = [
             self.choice(site, rank, group)
             for site in self.sites
-            for rank in self._kinds(site, ranks)
+            for rank in (None, *self._ranks(site, ranks))
             for group in groups
         ]
-        return sorted(found, key=lambda choice: -choice.gain_per_parameter)
+        ordered = sorted(found, key=lambda choice: -choice.gain_per_parameter)
+        return {kind: [choice for choice in ordered if choice.kind == kind] for kind in KINDS}
 
     def maps(self, site: str) -> list[Choice]:
         """Low-rank maps at `site` in all layers, of those of `RANKS` whose singular values were kept."""
-        kept = self.singular_values[self.sites.index(site)].shape[1]
-        return [self.choice(site, rank) for rank in RANKS if rank <= kept]
+        return [self.choice(site, rank) for rank in self._ranks(site, None)]
 
-    def best_within(self, parameters: int, ranks: Sequence[int] | None = None) -> Choice:
-        """The largest gain with at most so many parameters: one site, one rank or a vector, its best layers.
+    def best_within(self, parameters: int, ranks: Sequence[int] | None = None) -> dict[str, Choice]:
+        """Of each kind that fits the largest gain with at most so many parameters: one site, one rank, its best layers.
 
         Args:
             parameters: how many it may have.
-            ranks: as in `ranking`.
+            ranks: as in `rankings`.
 
         Raises:
-            ValueError: not even one layer fits.
+            ValueError: not even one layer fits; or as `rankings`.
         """
         found = []
         for site in self.sites:
-            for rank in self._kinds(site, ranks):
+            for rank in (None, *self._ranks(site, ranks)):
                 fitting = parameters // self.choice(site, rank, self.layers[:1]).parameters
                 order = self.gains(site, rank).argsort(descending=True).tolist()[:fitting]
                 if order:
                     found.append(self.choice(site, rank, sorted(self.layers[index] for index in order)))
         if not found:
             raise ValueError(f"No adapter has at most {parameters:,} parameters: a vector in one layer has more.")
-        return max(found, key=lambda choice: choice.gain)
+        by_gain = sorted(found, key=lambda choice: choice.gain)
+        best = {choice.kind: choice for choice in by_gain}
+        return {kind: best[kind] for kind in KINDS if kind in best}
 
     def config(self, choice: Choice) -> SteeringConfig:
         """A choice as a PEFT configuration; a map starts along the gradient, which `trimtab.training.train` does."""
@@ -171,22 +177,28 @@ class Advice(Finding):
         return SteeringConfig(r=choice.rank, normalize=self.normalize, init_weights="gradient", **where)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, and the ranking."""
-        rows = [{**asdict(each), "gain_per_parameter": each.gain_per_parameter} for each in self.ranking()]
-        return {**super().to_dict(), "ranking": rows}
+        """Every field, the rankings and what they are worth."""
+        rankings = {
+            kind: [{**asdict(each), "gain_per_parameter": each.gain_per_parameter} for each in choices]
+            for kind, choices in self.rankings().items()
+        }
+        return {**super().to_dict(), "rankings": rankings, "caveat": self.caveat}
 
     @property
     def kept(self) -> int:
         """The largest rank that can be asked for at every site."""
         return min(values.shape[1] for values in self.singular_values)
 
-    def _kinds(self, site: str, ranks: Sequence[int] | None) -> list[int | None]:
+    def _ranks(self, site: str, ranks: Sequence[int] | None) -> list[int]:
+        """Of `ranks` those that the site has room for."""
         index = self.sites.index(site)
-        most = self.widths[index] if ranks is not None else self.singular_values[index].shape[1]
-        return [None, *(rank for rank in ranks or RANKS if rank <= most)]
+        if ranks is None:
+            return [rank for rank in RANKS if rank <= self.singular_values[index].shape[1]]
+        require_ranks_that_fit(ranks, dict(zip(self.sites, self.widths, strict=True)))
+        return [rank for rank in ranks if rank <= self.widths[index]]
 
     def figure(self) -> Figure:
-        """The gain in each layer, the gain over parameters in all layers, and the gain a parameter there."""
+        """Of maps the gain in each layer, and in all layers over the parameters; of vectors the gain in each layer."""
         from trimtab.analysis.advice_figure import advice_figure
 
         return advice_figure(self)
@@ -203,7 +215,19 @@ class Advice(Finding):
         return (
             f"The largest first-order fall of the loss by an adapter that reads {reading} and writes directions "
             f"{self.unit} ({self.ball} norm), on positions {self.positions!r}: singular values of the gradient of the "
-            "un-adapted model. trimtab's own, not in the paper."
+            "un-adapted model. Maps and vectors are not to be compared by it. trimtab's own, not in the paper."
+        )
+
+    @property
+    def caveat(self) -> str:
+        """What the rankings are worth, as far as that was measured (docs/advisor.md, benchmarks/advisor.py)."""
+        if self.radius == "relative":
+            within = "Within a kind it ranked about as well as the number of parameters alone."
+        else:
+            within = f"With the radius 'absolute' it was no guide among {'maps or ' if self.normalize else ''}vectors."
+        return (
+            "Gain per parameter does not compare a map with a vector: where it was tested, every vector gained more "
+            f"per parameter than any map, and the prediction ranked some maps above vectors. {within}"
         )
 
     @property

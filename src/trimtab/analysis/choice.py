@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+
+KINDS = ("map", "vector")
+"""What an adapter writes: a low-rank map of what it reads, or the same at every token."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Choice:
     gain: float
 
     @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        return "vector" if self.rank is None else "map"
+
+    @property
     def gain_per_parameter(self) -> float:
         """Nats an answer token and parameter."""
         return self.gain / self.parameters
@@ -35,6 +43,22 @@ class Choice:
     def what(self) -> str:
         """In words: "vector" or "r=8"."""
         return "vector" if self.rank is None else f"r={self.rank}"
+
+
+def require_ranks_that_fit(ranks: Sequence[int], widths: Mapping[str, int]) -> None:
+    """Refuse ranks that no site has room for; those that some site has are left out at the others.
+
+    Args:
+        ranks: of low-rank maps.
+        widths: of the sites, by name.
+
+    Raises:
+        ValueError: a rank above every width.
+    """
+    site, widest = max(widths.items(), key=lambda each: each[1])
+    if max(ranks) > widest:
+        where = f"{site!r} is" if len(widths) == 1 else f"The widest of the sites, {site!r}, is"
+        raise ValueError(f"{where} {widest:,} wide, too little for rank {max(ranks):,}: give at most {widest:,}.")
 
 
 def thirds(layers: Sequence[int]) -> list[tuple[int, ...]]:

@@ -1,10 +1,13 @@
 """Can steering after the block stand for steering after the MLP? Theorem 3.1 on real activations (paper, section 3.3).
 
 For a post-MLP steering T = A G the best linear post-block steering M Z misses, of ||T||^2, what lies outside of the row
-space of Z (`trimtab.theory.post_block`). A depends on what will be learnt; for a random A, of any rank, the expected
-share is that of A = I, which is measured here:
+space of Z (`trimtab.theory.post_block`). A depends on what will be learnt. For a random A of any rank with
+E A^T A a multiple of I, E ||missed||^2 / E ||T||^2 is the share for A = I, which is measured here:
 
     min_M ||G - M Z||^2 / ||G||^2
+
+This is a ratio of expectations. A single A of full rank has nearly that share too; the shares of single A of low rank
+scatter, and their mean may be another.
 
 The functions of the theory take matrices with a column a token, but depend on products of rows only. So tokens are
 summed into the products G G^T, G Z^T, Z Z^T, and the theory is asked about matrices of 2 d columns that have the same

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from trimtab.analysis.advice import RADII, RANKS, Advice
 from trimtab.analysis.advisor import SITES
 from trimtab.analysis.advisor import advise as measure
-from trimtab.analysis.choice import Choice
+from trimtab.analysis.choice import KINDS, Choice, require_ranks_that_fit
 from trimtab.cli.loading import LoadOptions, load
 from trimtab.cli.parser import usage_errors
 from trimtab.figures import require_matplotlib, save_svg
@@ -24,7 +25,7 @@ from trimtab.models import EMBEDDED_MODEL, context_length
 from trimtab.positions import parse_positions
 from trimtab.registry import check_choice
 from trimtab.results import without_absolute_path
-from trimtab.sites import site_names
+from trimtab.sites import locate, site_names
 from trimtab.tasks import get_task
 from trimtab.theory.first_order_gain import BALLS
 from trimtab.training.batch_losses import batch_losses, supervised_tokens
@@ -50,7 +51,7 @@ def advise(
     data_seed: int = 0,
     chat: bool = False,
     memory_gb: float = 4.0,
-    rows: int = 20,
+    rows: int = 10,
     options: LoadOptions,
     out: str | None = None,
     overwrite: bool = False,
@@ -58,8 +59,8 @@ def advise(
     """Say where to steer, before anything is trained: trimtab advise MODEL --task TASK.
 
     From the gradient of the task's loss on a few examples: the largest first-order gain of a low-rank map or a vector
-    at each site, in each layer. Prints a ranking by gain per parameter and what to run; writes advice.json and
-    advice.svg.
+    at each site, in each layer. Prints a ranking of maps and one of vectors by gain per parameter, which does not
+    compare the two, and the best of each kind to run; writes advice.json and advice.svg.
 
     Args:
         model: a model of the Hugging Face hub, a directory, or smollm2-135m.
@@ -72,18 +73,17 @@ def advise(
         positions: which tokens are steered: all, all_but_first(n), last_prompt, first_last(n,m) or generated.
         ball: what bounds a map: spectral (each direction has a length of its own) or frobenius (they share one).
         radius: how long what is written may be: relative (the same share of the hidden states everywhere) or absolute.
-        parameters: the most that the suggestion may have; if not given, as many as rank 8 after every block.
+        parameters: the most that a suggestion may have; if not given, as many as rank 8 after every block.
         examples: of the training split.
         batch_size: examples in a forward pass.
         data_seed: which examples.
         chat: write the examples in the model's chat template.
         memory_gb: for the sums, in 10^9 bytes; if they need more, the layers are taken in parts, a pass for each.
-        rows: of the ranking that are printed.
+        rows: of each ranking that are printed.
         options: how the base is loaded.
         out: the directory for advice.json and advice.svg; runs/TASK/advice if not given.
         overwrite: replace the advice that is there.
     """
-    chosen_ranks = RANKS if ranks is None else tuple(ranks)
     with usage_errors():
         chosen = get_task(task, **(task_options or {}))
         for site in sites or ():
@@ -92,8 +92,8 @@ def advise(
         check_choice("radius", radius, RADII)
         parse_positions(positions)
         require_trainable_dtype(options.dtype)
-        if not chosen_ranks or min(chosen_ranks) < 1:
-            raise ValueError(f"ranks={list(chosen_ranks)} must be whole numbers of at least 1.")
+        if ranks is not None and min(ranks, default=0) < 1:
+            raise ValueError(f"ranks={ranks} must be whole numbers of at least 1.")
         for name, value in (("examples", examples), ("batch_size", batch_size), ("rows", rows)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
@@ -102,6 +102,10 @@ def advise(
     if (directory / "advice.json").exists() and not overwrite:
         raise FileExistsError(f"{directory} holds an advice. Choose another --out, or --overwrite it.")
     loaded = load(model, None, None, options)
+    compared = SITES if sites is None else tuple(sites)
+    hosts = {site: locate(loaded.model, site, layers) for site in compared}
+    if ranks is not None and hosts:
+        require_ranks_that_fit(ranks, {site: found[0].width for site, found in hosts.items()})
     width = int(loaded.model.config.get_text_config().hidden_size)
     if parameters is not None and parameters < width:
         raise ValueError(f"parameters={parameters} are too few: a vector in one layer has {width:,}.")
@@ -112,43 +116,66 @@ def advise(
         loaded.model,  # type: ignore[arg-type]  # a base, as no adapter was asked for
         partial(batch_losses, dataset=dataset, batch_size=batch_size),
         supervised_tokens(dataset),
-        sites=SITES if sites is None else sites,
+        sites=compared,
         layers=layers,
         normalize=normalize,
         positions=positions,
         ball=ball,
         radius=radius,
-        kept=max(chosen_ranks),
+        kept=max(ranks or RANKS),
         memory_gb=memory_gb,
     )
     budget = 2 * width * 8 * advice.model_layers if parameters is None else parameters
-    suggestion = advice.best_within(budget, chosen_ranks)
+    suggestions = advice.best_within(budget, ranks)
     directory.mkdir(parents=True, exist_ok=True)
     save_svg(advice.figure(), directory / "advice.svg")
     shown = without_absolute_path(model)
-    command = train_command(advice, suggestion, shown, task, task_options, chat)
-    content = {"model": shown, "task": task, "examples": len(dataset), "command": command, **advice.to_dict()}
+    commands = {
+        kind: train_command(advice, choice, shown, task, task_options, chat) for kind, choice in suggestions.items()
+    }
+    content = {
+        "model": shown,
+        "task": task,
+        "examples": len(dataset),
+        "suggestions": {kind: {**asdict(choice), "command": commands[kind]} for kind, choice in suggestions.items()},
+        **advice.to_dict(),
+    }
     write_text(directory / "advice.json", json.dumps(content) + "\n")
     console = Console()
-    console.print(ranking_table(advice, chosen_ranks, rows))
+    for kind, choices in advice.rankings(ranks).items():
+        console.print(ranking_table(advice, kind, choices[:rows]))
     console.print(
-        f"{advice.summary}\nwith at most {budget:,} parameters: {suggestion.what} at {suggestion.site!r} in "
-        f"{len(suggestion.layers)} layers ({suggestion.parameters:,} parameters, gain {suggestion.gain:.3g})\n"
-        f"next: {command}\nall numbers in {directory / 'advice.json'}, the figure in {directory / 'advice.svg'}",
+        f"{advice.caveat}\n{advice.summary}\nwith at most {budget:,} parameters, the largest gain of each kind:",
+        *(_suggestion(kind, suggestions.get(kind), commands.get(kind)) for kind in KINDS),
+        *(["Train both and compare them on validation."] if len(commands) == len(KINDS) else []),
+        f"all numbers in {directory / 'advice.json'}, the figure in {directory / 'advice.svg'}",
+        sep="\n",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
 
 
-def ranking_table(advice: Advice, ranks: tuple[int, ...], rows: int) -> Table:
-    """The best choices by gain per parameter."""
-    table = Table(title=f"first-order gain, nats an answer token, directions {advice.unit} ({advice.ball})")
+def _suggestion(kind: str, choice: Choice | None, command: str | None) -> str:
+    """The best of a kind and how to train it."""
+    if choice is None:
+        return f"{kind}: none is so small"
+    rank = "" if choice.rank is None else f"r={choice.rank} "
+    return (
+        f"{kind}: {rank}at {choice.site!r} in {len(choice.layers)} layers ({choice.parameters:,} parameters, gain "
+        f"{choice.gain:.3g})\n  {command}"
+    )
+
+
+def ranking_table(advice: Advice, kind: str, choices: Sequence[Choice]) -> Table:
+    """Choices of one kind in their order."""
+    bounded = f"directions {advice.unit} ({advice.ball})"
+    table = Table(title=f"{kind}s by gain per parameter; first-order gain, nats an answer token, {bounded}")
     for column in ("site", "layers", "what"):
         table.add_column(column)
     for column in ("parameters", "gain", "gain / 1,000 parameters"):
         table.add_column(column, justify="right")
-    for choice in advice.ranking(ranks)[:rows]:
+    for choice in choices:
         table.add_row(
             choice.site,
             _span(choice.layers),

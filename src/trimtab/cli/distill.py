@@ -123,6 +123,8 @@ def distill(
         for name, value in (("examples", examples), ("answer_tokens", answer_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if score < 0:
+            raise ValueError(f"score={score} must be at least 1, or 0 for no scores.")
         if scratch is not None and not Path(scratch).is_dir():
             raise ValueError(f"scratch={scratch}: there is no such directory.")
         config = student.config()
@@ -136,6 +138,8 @@ def distill(
             raise FileExistsError(f"{directory} holds a distilled adapter. Choose another --out, or --overwrite it.")
     if chosen is not None:
         given = chosen.load("train", limit=examples, seed=data_seed)
+        if score:  # a test split that cannot be read is known before anything is answered
+            chosen.load("test", limit=score, seed=data_seed)
     if len(given) < 2:
         raise ValueError(f"{len(given)} prompt(s) are too few: some are fitted on and some held out.")
     limit = answer_tokens or (ANSWER_TOKENS if chosen is None else chosen.max_new_tokens)

@@ -14,7 +14,7 @@ from trimtab import set_strength
 from trimtab.cli.recipes import RecipeError, flatten
 from trimtab.models import EMBEDDED_MODEL, load_model
 from trimtab.training import RunDirectory, load_run
-from trimtab.tuners.saved import load_adapter
+from trimtab.tuners.saved import load_adapter, require_adapter
 from trimtab.tuners.steering.files import WEIGHTS, file_tensors
 
 
@@ -94,15 +94,30 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
     if recipe and model is None:
         tuned, tokenizer = load_run(run.path, **settings)
     else:
-        path = str(run.weights) if recipe else adapter
-        if not Path(path).is_dir():
-            if path.count("/") != 1:  # the hub's names are OWNER/NAME
-                raise FileNotFoundError(f"There is no adapter at {path!r}: no such directory.")
-            path = snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
-        file_tensors(Path(path) / WEIGHTS)  # before a base is loaded for nothing
-        name = model or PeftConfig.from_pretrained(path).base_model_name_or_path
+        folder = run.weights if recipe else _adapter_folder(adapter)
+        require_adapter(folder)
+        file_tensors(folder / WEIGHTS)  # before a base is loaded for nothing
+        name = model or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
         base, tokenizer = load_model(name, **settings)
-        tuned = load_adapter(base, Path(path))
+        tuned = load_adapter(base, folder)
     if strength is not None:
         set_strength(tuned, strength)
     return Loaded(tuned, tokenizer, adapter, recipe)
+
+
+def _adapter_folder(adapter: str) -> Path:
+    """A path as it is; of an adapter of the hub, OWNER/NAME, what is fetched.
+
+    Raises:
+        FileNotFoundError: the hub gives no adapter of that name.
+    """
+    owner, _, name = adapter.partition("/")
+    is_path = adapter.startswith((".", "~")) or not owner or not name or "/" in name
+    if is_path or Path(adapter).is_dir():
+        return Path(adapter)
+    try:
+        return Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"There is no adapter at {adapter}: no such directory, and the hub gives none of that name: {error}"
+        ) from error

@@ -68,7 +68,7 @@ def distill(
 
     Raises:
         ValueError: models that do not belong together, an adapter without a closed form, fewer than two texts, layers
-            that are not there; before anything long starts.
+            that are not there; before anything long starts. After the fit: the tuned model shifts nothing.
         OSError: too little room on the disk.
     """
     settings = settings or DistillationSettings()

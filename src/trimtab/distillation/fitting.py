@@ -129,11 +129,15 @@ def fit_layers(
         costs: of errors.
         streams: where to keep both models' streams.
         progress: draw a progress bar.
+
+    Raises:
+        ValueError: no token that is steered has a weight, or the shift is zero in every layer that is steered.
     """
     own, aim = streams
     steered_layers = set(range(len(base.layers)) if config.layers is None else config.layers)
     fitted: list[FittedLayer] = []
     previous: Intervention | None = None
+    energy = 0.0
     layers = range(len(base.layers))
     for layer in track(layers, "fitting layers", console=Console(stderr=True), disable=not progress):
         sums: LayerSums | None = None
@@ -162,10 +166,16 @@ def fit_layers(
             )
         previous = None
         if sums is not None:
-            metric = costs.metric(layer)
-            solution, ridge = solve(sums, config, settings.ridge, metric)
+            energy += float(sums.of(False).energy())
+            solution, ridge = solve(sums, config, settings.ridge, costs.metric(layer))
             previous = with_map(reader, solution)
             fitted.append(_measured(layer, previous, ridge, sums, solution))
+    if not energy:  # an adapter of zeros, whose report would be shares of nothing
+        raise ValueError(
+            "On these texts the tuned model computes what its base computes in every layer that is steered: there is "
+            "no shift to fit. Is it the base itself, an adapter that was not trained, or tuned elsewhere (in other "
+            "layers, in its head)?"
+        )
     return fitted
 
 

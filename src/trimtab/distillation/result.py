@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ class DistillationResult(Record):
         texts: how many were fitted on.
         held_out: how many were not.
         tokens: of the texts that were fitted on.
-        before: KL(tuned || base) on the held-out texts, nats a position: `answers`, `everywhere`, and the counts.
+        before: KL(tuned || base) on the held-out texts, nats a position: `answers`, `everywhere`, the counts, and
+            standard errors over texts (see `Divergence`).
         after: KL(tuned || distilled), likewise.
         layers: for each steered layer its index, `ridge`, `explained` (the share of the squared shift, weighted as in
             the fit, that the adapter makes on held-out texts; negative where it adds error) and `explained_answers`
@@ -50,10 +52,18 @@ class DistillationResult(Record):
     scores: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The divergences, before and after."""
-        return (
-            f"KL to {self.tuned} on {self.held_out:,} held-out texts, nats a position: answers "
-            f"{self.before['answers']:.4f} -> {self.after['answers']:.4f} "
-            f"(n = {self.after['answer_positions']:,}), everywhere {self.before['everywhere']:.4f} -> "
-            f"{self.after['everywhere']:.4f} (n = {self.after['positions']:,})"
+        """The divergences, before and after, with their standard errors over texts."""
+        answers, everywhere = (
+            " -> ".join(_with_error(each, where) for each in (self.before, self.after))
+            for where in ("answers", "everywhere")
         )
+        return (
+            f"KL to {self.tuned} on {self.held_out:,} held-out texts, nats a position: answers {answers} "
+            f"(n = {self.after['answer_positions']:,}), everywhere {everywhere} (n = {self.after['positions']:,})"
+        )
+
+
+def _with_error(divergence: dict[str, float], where: str) -> str:
+    """The mean ± its standard error, which reports of an earlier version lack and a single text does not have."""
+    error = divergence.get(f"{where}_error", math.nan)
+    return f"{divergence[where]:.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}")

@@ -15,6 +15,7 @@ from torch import Tensor
 from trimtab.exports.base import Export, Source
 from trimtab.files import write_bytes
 from trimtab.models import skeleton
+from trimtab.tuners.saved import require_adapter
 from trimtab.tuners.steering import SteeringConfig, SteeringLayer
 from trimtab.tuners.steering.files import INTERVENTIONS, WEIGHTS, file_tensors
 
@@ -63,7 +64,9 @@ def constant_shifts(folder: Path, base: str | None = None) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the adapter does something else than to add a vector to outputs at every token; it says what.
+        FileNotFoundError: there is no adapter in `folder`.
     """
+    require_adapter(folder)
     config = PeftConfig.from_pretrained(str(folder))
     _require_steering(config)
     file_tensors(folder / WEIGHTS)  # a damaged file is told before anything is built

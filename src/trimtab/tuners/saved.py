@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, PeftType
+from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel
 
 from trimtab.files import write_text
@@ -29,6 +30,19 @@ def save_base(folder: Path, base: PreTrainedModel) -> None:
     write_text(folder / BASE, json.dumps(base_facts(base), indent=1) + "\n")
 
 
+def require_adapter(folder: Path) -> None:
+    """Refuse a folder that holds no adapter, before anything else is done: PEFT would look for its name on the hub.
+
+    Raises:
+        FileNotFoundError: there is no such directory, or it has no adapter_config.json.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no adapter at {folder}: no such directory.")
+    if not (folder / CONFIG_NAME).is_file():
+        held = "it holds a whole model (config.json)" if (folder / "config.json").is_file() else "nor a config.json"
+        raise FileNotFoundError(f"There is no adapter at {folder}: the directory has no {CONFIG_NAME}, {held}.")
+
+
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     """`base` with the adapter of `folder` on it, ready to answer; all or nothing.
 
@@ -41,6 +55,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
             LoRA, DoRA, steering and joint adapters).
         FileNotFoundError: there is no adapter.
     """
+    require_adapter(folder)
     file_tensors(folder / WEIGHTS)  # PEFT would read a pickle too
     if (folder / BASE).is_file():
         check_base(_read(folder / BASE), base_facts(base))
