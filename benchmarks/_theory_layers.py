@@ -18,7 +18,16 @@ from trimtab.theory.reachability import free_pre_mlp_steering
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from theory.model_layers import MlpWithNorms, first_order_slopes, mlp_with_norms
 
-__all__ = ["SHARES", "TEXT", "MlpWithNorms", "first_order_slopes", "mlp_with_norms", "post_block", "reach"]
+__all__ = [
+    "SHARES",
+    "TEXT",
+    "MlpWithNorms",
+    "down_projection_term",
+    "first_order_slopes",
+    "mlp_with_norms",
+    "post_block",
+    "reach",
+]
 
 TEXT = "The capital of France is Paris. It lies on the river Seine, and two million people live there."
 SHARES = (0.01, 0.03, 0.1)
@@ -27,6 +36,13 @@ _UPDATE = 0.01
 """||dW_d|| / ||W_d||."""
 _EVERY = 3
 """Of the sentence's tokens: a singular value decomposition each is what this takes its time for."""
+
+
+def down_projection_term(layer: MlpWithNorms, h: Tensor) -> Tensor:
+    """dW_d y for tokens h, dW_d a random direction of 1 % of W_d: with the same seed the same for any tokens."""
+    drawn = torch.randn_like(layer.weights.down)
+    update = _UPDATE * drawn * layer.weights.down.norm() / drawn.norm()
+    return down_projection_shift(h, layer.weights, update, layer.activation)
 
 
 def reach(layer: MlpWithNorms) -> dict[str, Any]:
@@ -40,9 +56,7 @@ def reach(layer: MlpWithNorms) -> dict[str, Any]:
         missed: for each of SHARES, the relative error of the best dh of that length, in the formula and in the MLP.
     """
     h, weights = layer.h[1::_EVERY], layer.weights
-    drawn = torch.randn_like(weights.down)
-    update = _UPDATE * drawn * weights.down.norm() / drawn.norm()
-    target = down_projection_shift(h, weights, update, layer.activation)
+    target = down_projection_term(layer, h)
     jacobians = steering_jacobian(h, weights, layer.activation)
     singular, length = torch.linalg.svdvals(jacobians), h.norm(dim=-1)
     exact, _ = free_pre_mlp_steering(jacobians, target)

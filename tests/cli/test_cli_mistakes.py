@@ -125,7 +125,7 @@ def test_a_directory_without_a_model_is_named(run: Run, capsys: pytest.CaptureFi
     """An empty one, with what it lacks, and one that is not there."""
     Path("empty").mkdir()
     lacks, missing = "neither config.json nor adapter_config.json", "no such directory"
-    for path, why in (("empty", lacks), ("/nonexist", missing), ("no/where/at/all", missing)):
+    for path, why in (("empty", lacks), ("/nonexist", missing), ("./nowhere", missing), ("no/where/at/all", missing)):
         assert run(line.format(path)) == 1
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.startswith(f"error: No model at {path!r}: ")

@@ -187,8 +187,9 @@ def load_tuned(tuned: str, base: PreTrainedModel, tokenizer: Any, options: LoadO
         FileNotFoundError: a run that has not finished.
     """
     path = Path(tuned)
-    run = RunDirectory(path)
-    if recipe_of(tuned):
+    of_run = bool(recipe_of(tuned))
+    if of_run:
+        run = RunDirectory(path)
         if not run.finished:
             raise FileNotFoundError(f"The run in {tuned} has not finished. Start it again with the same recipe.")
         path = run.weights
@@ -196,6 +197,7 @@ def load_tuned(tuned: str, base: PreTrainedModel, tokenizer: Any, options: LoadO
         if (path / "tokenizer_config.json").is_file():
             require_same_tokens(tokenizer, AutoTokenizer.from_pretrained(path))
         return load_adapter(twin(base), path)
-    model, own = load_model(str(path), exact=path == run.weights, **asdict(options))
+    # As it was written: Path drops the "./" that says that a name is none of the hub's.
+    model, own = load_model(str(path) if of_run else tuned, exact=of_run, **asdict(options))
     require_same_tokens(tokenizer, own)
     return model
