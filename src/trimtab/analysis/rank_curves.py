@@ -91,7 +91,7 @@ class RankCurves(Finding):
         """The curves of each model and task, under the title of their panel."""
         places: dict[str, list[RankCurve]] = {}
         for curve in self.curves:
-            title = f"{curve.model} ({curve.model_parameters / 1e6:,.0f} M), {curve.task}"
+            title = f"{curve.model} ({curve.model_parameters / 1e6:,.0f} M)\n{curve.task}"
             places.setdefault(title, []).append(curve)
         return places
 
