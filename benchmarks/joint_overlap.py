@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from trimtab.analysis.layers import median
 from trimtab.analysis.shift_overlap import ShiftOverlap, shift_overlap
@@ -90,6 +91,7 @@ def figure(found: dict[str, ShiftOverlap], name: str) -> str:
         norms.set_ylabel("largest singular value of W_up")
         for axes in (cosines, norms):
             axes.set_xlabel("decoder layer")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(axis="y")
             axes.legend(frameon=False)
         cosines.axhline(0, color=MUTED, linewidth=0.8)
