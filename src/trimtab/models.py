@@ -160,6 +160,11 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab"
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can only be a path: the hub's are NAME or OWNER/NAME."""
+    return name.startswith(("/", ".", "~")) or name.endswith("/") or name.count("/") > 1 or Path(name).is_absolute()
+
+
 def _resolve_path(name_or_path: str | Path) -> str:
     """What from_pretrained takes: a directory that holds a model, or a hub id as it is."""
     if name_or_path == EMBEDDED_MODEL:
@@ -171,7 +176,7 @@ def _resolve_path(name_or_path: str | Path) -> str:
         if (path / "adapter_config.json").is_file():
             raise ValueError(f"No model at {name!r}: the directory holds an adapter, which goes onto a model.")
         raise ValueError(f"No model at {name!r}: the directory has neither config.json nor adapter_config.json.")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:  # the hub's names are OWNER/NAME
+    if is_path(name):
         raise ValueError(f"No model at {name!r}: there is no such directory.")
     return name
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab import set_strength
 from trimtab.cli.recipes import RecipeError, flatten
-from trimtab.models import EMBEDDED_MODEL, load_model
+from trimtab.models import EMBEDDED_MODEL, is_path, load_model
 from trimtab.training import RunDirectory, load_run
 from trimtab.tuners.saved import load_adapter, require_adapter
 from trimtab.tuners.steering.files import WEIGHTS, file_tensors
@@ -111,9 +111,7 @@ def _adapter_folder(adapter: str) -> Path:
     Raises:
         FileNotFoundError: the hub gives no adapter of that name.
     """
-    owner, _, name = adapter.partition("/")
-    is_path = adapter.startswith((".", "~")) or not owner or not name or "/" in name
-    if is_path or Path(adapter).is_dir():
+    if is_path(adapter) or "/" not in adapter or Path(adapter).is_dir():
         return Path(adapter)
     try:
         return Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors"]))
