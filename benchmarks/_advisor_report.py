@@ -84,10 +84,12 @@ def markdown(record: dict[str, Any]) -> str:
 
 def _rank_table(what: str, found: Found) -> str:
     groups = [f"{name}, n = {one['n']:.0f}" for name, one in next(iter(found.values())).items()]
-    lines = [
-        [name, *(f"{one['rho']:.2f} (p = {one['p']:.2f})" for one in each.values())] for name, each in found.items()
-    ]
+    lines = [[name, *(f"{one['rho']:.2f} (p {_p(one['p'])})" for one in each.values())] for name, each in found.items()]
     return table([f"predictor of the {what}", *groups], lines)
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2f}" if value >= 0.005 else "< 0.005"
 
 
 def comparison(record: dict[str, Any]) -> Figure:
