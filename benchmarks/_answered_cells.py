@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -34,15 +33,15 @@ class Answered:
 
     Attributes:
         cell: its record.
-        right: the share of the seeds that answered rightly, by example.
+        right: the share of the seeds that answered rightly, of each example.
     """
 
     cell: CellRecord
-    right: dict[str, float]
+    right: list[float]
 
     def difference(self, other: Answered) -> tuple[float, float]:
         """The mean over the examples of `right` here and not there, and its standard error."""
-        each = [value - other.right[example] for example, value in self.right.items()]
+        each = [mine - its for mine, its in zip(self.right, other.right, strict=True)]
         return statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
 
     def line(self, reference: Answered) -> dict[str, Any]:
@@ -56,16 +55,16 @@ def answered_cells(sweep: Path, split: str) -> list[Answered]:
     """The cells that are scored on `split` and lack nothing, in the order of the sweep."""
     runs = {run.run: run for run in load_results(sweep)}
     found = [cell for cell in load_cells(sweep) if cell.split == split]
-    return [_answered(cell, runs, sweep) for cell in found if not cell.missing and cell.learning_rate is not None]
+    return [_answered(cell, runs) for cell in found if not cell.missing and cell.learning_rate is not None]
 
 
-def _answered(cell: CellRecord, runs: dict[str, RunRecord], sweep: Path) -> Answered:
-    right: dict[str, list[bool]] = {}
-    for name in cell.runs:
-        for row in (sweep / runs[name].examples_file).read_text(encoding="utf-8").splitlines():
-            record = json.loads(row)
-            right.setdefault(record["id"], []).append(record["correct"])
-    return Answered(cell, {example: statistics.fmean(values) for example, values in right.items()})
+def _answered(cell: CellRecord, runs: dict[str, RunRecord]) -> Answered:
+    seeds = [runs[name].right for name in cell.runs]
+    if None in seeds:
+        raise SystemExit(
+            f"An earlier version ran {cell.method} on {cell.task}: its records lack `right`. Run it again."
+        )
+    return Answered(cell, [statistics.fmean(map(int, answers)) for answers in zip(*filter(None, seeds), strict=True)])
 
 
 def by_rate(line: dict[str, Any]) -> str:

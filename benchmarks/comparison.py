@@ -1,6 +1,6 @@
 """Every method at its best rate, from a sweep that has been run.
 
-    trimtab sweep recipes/smol-comparison.yaml --out runs/smol-study    # about five hours on one core; resumes
+    trimtab sweep recipes/smol-comparison.yaml --together 6           # about eleven hours on one core; resumes
     python benchmarks/comparison.py                                     # the page's tables and figure; seconds
 
 Writes comparison.jsonl (a line for each task and method) into benchmarks/results, the tables of docs/comparison.md, and
@@ -29,7 +29,7 @@ REFERENCE = "lora"
 
 def main() -> None:
     """Read, compare, draw."""
-    options = sweep_options(__doc__, "smol-study")
+    options = sweep_options(__doc__, "smol")
     found = answered_cells(options.sweep, "test")
     references = {each.cell.task: each for each in found if each.cell.method == REFERENCE}
     if missing := {each.cell.task for each in found} - references.keys() or (not found and {"any task"}):

@@ -19,6 +19,7 @@ def sweep(
     probe: bool = True,
     retry_failed: bool = False,
     track: str | None = None,
+    take_over: list[str] | None = None,
 ) -> None:
     """Run a grid of model, task, method, learning rate and seed: trimtab sweep RECIPE.
 
@@ -33,6 +34,7 @@ def sweep(
         probe: run a few steps of each kind of run first, to tell how long the sweep takes.
         retry_failed: run again what has failed.
         track: log finished runs in this project of trackio.
+        take_over: sweeps, or results.jsonl of sweeps, whose finished runs of this grid are not run again.
     """
     with usage_errors():
         Grid.of(recipe)
@@ -45,4 +47,5 @@ def sweep(
         probe=probe,
         retry_failed=retry_failed,
         track=track,
+        take_over=take_over or (),
     )

@@ -49,6 +49,7 @@ class RunRecord(Record):
         together: how many runs shared the pass that trained it, 1 alone; of several `training_seconds` is an equal
             share, and `peak_memory` that of the whole pass. None: an earlier version wrote the record.
         split_note: where the task's splits come from; None: likewise.
+        right: a character an example, in their order: 1 answered rightly, 0 not; None: likewise.
     """
 
     run: str
@@ -83,6 +84,7 @@ class RunRecord(Record):
     environment: Environment
     together: int | None = None
     split_note: str | None = None
+    right: str | None = None
 
     @property
     def score(self) -> Accuracy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -122,9 +123,16 @@ def run_one(
         environment=scored.environment,
         together=trained.together,
         split_note=scored.split_note,
+        right=right_answers(answers),
     )
     record.save(directory.file(run, ".json"))
     return record
+
+
+def right_answers(path: Path) -> str:
+    """A character for each of the answers in a file: 1 right, 0 not."""
+    rows = path.read_text(encoding="utf-8").splitlines()
+    return "".join(str(int(json.loads(row)["correct"])) for row in rows)
 
 
 def clear_leftovers(training: RunDirectory) -> None:

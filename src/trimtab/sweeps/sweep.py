@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from trimtab.sweeps.progress import SweepProgress
 from trimtab.sweeps.recipe import SweepRecipe
 from trimtab.sweeps.selection import DIVERGED, finished_finals
 from trimtab.sweeps.summary import summary_table
+from trimtab.sweeps.taking_over import finished_elsewhere
+from trimtab.sweeps.taking_over import take_over as take_over_runs
 from trimtab.sweeps.tracking import Tracker
 
 
@@ -36,6 +38,7 @@ def sweep(
     probe: bool = True,
     retry_failed: bool = False,
     track: str | None = None,
+    take_over: Sequence[str | Path] = (),
     console: Console | None = None,
 ) -> SweepDirectory:
     """Print the plan of `recipe`, run what is missing in `out`, and print what came of it.
@@ -50,11 +53,13 @@ def sweep(
         probe: run a few steps of each kind of run, to tell how long it takes.
         retry_failed: run again what has failed.
         track: a trackio project, in which finished runs are logged.
+        take_over: sweeps, or files of their results, whose finished runs of this grid are not run again.
         console: where to print; None: the terminal.
 
     Raises:
         ValueError: a mistake in the recipe or the options.
         FileExistsError: `out` holds something else.
+        FileNotFoundError: there is nothing to take over where `take_over` says.
         OSError: the data of a task is not there, or workers died.
         ModuleNotFoundError: a package that the options need is not installed.
         UnfinishedSweepError: runs have failed and cells lack results for it.
@@ -63,11 +68,15 @@ def sweep(
     options = options or ExecutorOptions()
     grid, executor, directory = Grid.of(recipe), get_executor(options), SweepDirectory(out)
     directory.check()
+    elsewhere = finished_elsewhere(grid, take_over)
     parameters = trainable_parameters(grid)
     with _tasks_say(logging.WARNING):
         check_data(grid)
     if not plan_only:
         directory.open(recipe.to_dict())
+        taken = take_over_runs(elsewhere, directory)
+        if take_over:
+            console.print(f"{taken} finished runs taken over")
     tracker = None if track is None or plan_only else Tracker(track, directory)
     if retry_failed and not plan_only:
         _forget_failures(grid, directory)
