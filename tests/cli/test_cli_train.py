@@ -69,3 +69,21 @@ def test_a_finished_run_is_kept_unless_told_otherwise(run: Run, capsys: pytest.C
     assert run(f"{TRAIN} --r 4") == 1
     assert "method.adapter.r (8 there, 4 here)" in capsys.readouterr().err
     assert run(f"{TRAIN} --r 4 --overwrite") == 0
+
+
+def test_a_hyphen_in_the_name_of_an_option_is_an_underscore(run: Run) -> None:
+    """As most command lines have it, with a space or an equals sign; the names of methods keep theirs."""
+    assert run(f"{TRAIN.replace('_', '-')} --learning-rate=0.25 --method post-block --out hyphens") == 0
+    assert run(f"{TRAIN} --learning_rate 0.25 --method post-block --out underscores") == 0
+    assert recipe("hyphens") == recipe("underscores")
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--data_dir", "--task_options.data_dir", "--task-options.data_dir"])
+def test_a_folder_of_local_files_has_a_short_option(run: Run, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the task's option `data_dir`: the files are read from there, and a folder without them is named."""
+    folder = Path(__file__).parents[1] / "data" / "winogrande"
+    line = "train --model model --device cpu --dtype float32 --task winogrande --max_steps 1 --examples 4"
+    assert run(f"{line} {option} {folder} --out run") == 0
+    assert recipe("run")["task"]["data_dir"] == str(folder)
+    assert run(f"{line} {option} nowhere --out other") != 0
+    assert "nowhere" in capsys.readouterr().err

@@ -64,15 +64,26 @@ class Parser(ArgumentParser):
     """The options that the first words stand for, as far as they are no options themselves."""
 
     def parse_args(self, args: Any = None, *others: Any, **options: Any) -> Any:
-        """Parse; the first words get the names of the options that they stand for."""
+        """Parse; the first words get the names of the options that they stand for, and - in an option's name is _."""
         if args:
             names = list(self.first_words)
             if names and names[-1].endswith("+"):
                 names += names[-1:] * len(args)
             words = list(takewhile(lambda word: not word.startswith("-"), args[: len(names)]))
             named = [f"--{option}={word}" for option, word in zip(names, words, strict=False)]
-            args = [*named, *args[len(words) :]]
+            args = [*named, *map(self._as_declared, args[len(words) :])]
         return super().parse_args(args, *others, **options)
+
+    def _as_declared(self, word: str) -> str:
+        """An option under the name that it has here: `--data-dir` is `--task_options.data_dir` where there are any."""
+        if not word.startswith("--"):
+            return word
+        option, equals, value = word.partition("=")
+        name, dot, key = option.removeprefix("--").partition(".")
+        name = name.replace("-", "_")  # not in the key, which can be a method's name
+        if name == "data_dir" and "--data_dir" not in self._option_string_actions:
+            name = "task_options.data_dir"
+        return f"--{name}{dot}{key}{equals}{value}"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what may have been meant; exit with code 2."""
