@@ -130,6 +130,18 @@ def test_a_test_split_that_cannot_be_read_is_refused_before_a_model_is_loaded(
         run(f"base lora --task torn.py {FAST} --score 4 --out scored")
 
 
+def test_a_test_prompt_that_is_too_long_is_refused_before_anything_is_answered(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example is named, as when it is evaluated; training prompts alone would do."""
+    lines = [{"prompt": f"word {number}\n", "completion": "=1"} for number in range(12)]
+    Path("short.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path("long.jsonl").write_text(json.dumps({"prompt": "word " * 3000, "completion": "=1"}) + "\n")
+    monkeypatch.setattr("trimtab.cli.distill.answered", None)
+    with pytest.raises(ValueError, match=r"Example 'long.jsonl:1' has a prompt of .* context of 1,024"):
+        run(f"base lora --task short.jsonl --task_options.test long.jsonl {FAST} --score 1 --out out")
+
+
 def test_a_tuned_model_that_is_the_base_leaves_nothing(run: Run, folder: Path) -> None:
     """There is no shift to fit: an error, and neither an adapter nor a report."""
     with pytest.raises(ValueError, match="there is no shift to fit"):

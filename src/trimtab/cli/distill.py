@@ -24,8 +24,9 @@ from trimtab.distillation import (
     distill as fit_adapter,
 )
 from trimtab.distillation.compatibility import require_linear, require_related
+from trimtab.encoding import encode_prompt, require_answerable
 from trimtab.files import new_directory
-from trimtab.models import AnyModel, load_model
+from trimtab.models import AnyModel, context_length, load_model
 from trimtab.sites import locate
 from trimtab.tasks import get_task
 from trimtab.training import RunDirectory
@@ -138,8 +139,8 @@ def distill(
             raise FileExistsError(f"{directory} holds a distilled adapter. Choose another --out, or --overwrite it.")
     if chosen is not None:
         given = chosen.load("train", limit=examples, seed=data_seed)
-        if score:  # a test split that cannot be read is known before anything is answered
-            chosen.load("test", limit=score, seed=data_seed)
+        # A test split that cannot be read, or a prompt that is too long, is known before anything is answered.
+        asked = chosen.load("test", limit=score, seed=data_seed) if score else []
     if len(given) < 2:
         raise ValueError(f"{len(given)} prompt(s) are too few: some are fitted on and some held out.")
     limit = answer_tokens or (ANSWER_TOKENS if chosen is None else chosen.max_new_tokens)
@@ -150,6 +151,9 @@ def distill(
     require_related(model, teacher)
     locate(model, config.site, config.layers)
     in_chat = bool(recipe_of(tuned).get("chat")) if chat is None else chat
+    if chosen is not None:
+        asked_ids = [encode_prompt(tokenizer, example, in_chat) for example in asked]
+        require_answerable(asked, asked_ids, chosen.max_new_tokens, context_length(model))
     texts = answered(teacher, tokenizer, given, limit, chat=in_chat)
     scores = {}
     if chosen is not None and score:
