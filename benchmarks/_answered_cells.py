@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab.models import EMBEDDED_MODEL
 from trimtab.results import CellRecord, RunRecord
 from trimtab.sweeps import load_cells, load_results
 
@@ -38,6 +39,12 @@ class Answered:
 
     cell: CellRecord
     right: list[float]
+
+    @property
+    def place(self) -> str:
+        """The task, and the model where it is not the embedded one."""
+        model = self.cell.model.rsplit("/", 1)[-1]
+        return self.cell.task if model == EMBEDDED_MODEL else f"{self.cell.task}, {model}"
 
     def difference(self, other: Answered) -> tuple[float, float]:
         """The mean over the examples of `right` here and not there, and its standard error."""

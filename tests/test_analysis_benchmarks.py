@@ -120,7 +120,47 @@ def test_the_comparison_has_every_method_of_every_task(
     assert "accuracy" in (tmp_path / "docs" / "assets" / "comparison.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["study", "comparison"])
+def test_a_claim_is_judged_by_the_answers_to_the_same_examples(
+    script: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    """Difference and error from the files of answers by numpy; a method that was not run leaves a claim open."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    claims = importlib.import_module("claims")
+    lora = load_cells(finished)[2].method
+    made = (claims.Claim("first", "rank 1", lora, 0.5), claims.Claim("second", "rank 1", "jola"))
+    monkeypatch.setattr(claims, "CLAIMS", made)
+    page = tmp_path / "docs" / "claims.md"
+    page.parent.mkdir()
+    page.write_text("<!-- claims: one by one -->\n<!-- end of claims: one by one -->\n")
+    script("claims")
+    first, second = map(json.loads, (tmp_path / "claims.jsonl").read_text().splitlines())
+    right: dict[str, list[list[bool]]] = {"rank 1": [], lora: []}
+    for run in sorted(load_results(finished), key=lambda run: run.seed):
+        if run.method in right:
+            answers = map(json.loads, (finished / run.examples_file).read_text().splitlines())
+            right[run.method].append([each["correct"] for each in answers])
+    each = 100 * (np.array(right["rank 1"], float) - np.array(right[lora], float))
+    of_examples = each.mean(0).std(ddof=1) / np.sqrt(each.shape[1])
+    of_seeds = each.mean(1).std(ddof=1) / np.sqrt(len(each))
+    assert list(first["tasks"].values()) == [pytest.approx([each.mean(), np.sqrt(of_examples**2 + of_seeds**2)])]
+    assert (first["mean"], first["error"]) == pytest.approx(next(iter(first["tasks"].values())))
+    assert second["verdict"] == "not run"
+    assert f"{each.mean():+.1f} ± " in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("margin", "error", "verdict"),
+    [(0.5, 0.2, "holds"), (-0.5, 0.2, "does not hold"), (0.3, 0.2, "cannot be told"), (-0.3, 0.2, "cannot be told")],
+)
+def test_a_verdict_needs_twice_the_error(
+    monkeypatch: pytest.MonkeyPatch, margin: float, error: float, verdict: str
+) -> None:
+    """On either side of nought; within 1.96 errors nothing is said."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    assert importlib.import_module("claims").verdict(margin, error) == verdict
+
+
+@pytest.mark.parametrize("name", ["study", "comparison", "claims"])
 def test_tables_on_pages_are_those_of_the_committed_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/NAME.md holds what the lines of benchmarks/results/NAME.jsonl give."""
     committed = BENCHMARKS / "results" / f"{name}.jsonl"
