@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.commands import TRAIN, Run, recipe
+from cli.commands import EVAL, TRAIN, Run, recipe
 
 
 def test_the_command_line_overrides_the_recipe_and_the_recipe_the_method(run: Run) -> None:
@@ -87,3 +87,14 @@ def test_a_folder_of_local_files_has_a_short_option(run: Run, option: str, capsy
     assert recipe("run")["task"]["data_dir"] == str(folder)
     assert run(f"{line} {option} nowhere --out other") != 0
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_path_in_the_home_is_found_as_no_shell_expands_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind an equals sign and quoted; no folder of the name ~ is made."""
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert run(f"{TRAIN} --out=~/run") == 0
+    assert Path("run", "weights").is_dir()
+    assert run(f"{EVAL} --adapter=~/run --examples 2") == 0
+    assert run(f"{EVAL} --adapter ~/run --examples 2 --out ~/scores") == 0
+    assert Path("scores", "result.json").is_file()
+    assert not Path("~").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -70,20 +71,20 @@ class Parser(ArgumentParser):
             if names and names[-1].endswith("+"):
                 names += names[-1:] * len(args)
             words = list(takewhile(lambda word: not word.startswith("-"), args[: len(names)]))
-            named = [f"--{option}={word}" for option, word in zip(names, words, strict=False)]
+            named = [f"--{option}={_expanded(word)}" for option, word in zip(names, words, strict=False)]
             args = [*named, *map(self._as_declared, args[len(words) :])]
         return super().parse_args(args, *others, **options)
 
     def _as_declared(self, word: str) -> str:
         """An option under the name that it has here: `--data-dir` is `--task_options.data_dir` where there are any."""
         if not word.startswith("--"):
-            return word
+            return _expanded(word)
         option, equals, value = word.partition("=")
         name, dot, key = option.removeprefix("--").partition(".")
         name = name.replace("-", "_")  # not in the key, which can be a method's name
         if name == "data_dir" and "--data_dir" not in self._option_string_actions:
             name = "task_options.data_dir"
-        return f"--{name}{dot}{key}{equals}{value}"
+        return f"--{name}{dot}{key}{equals}{_expanded(value)}"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what may have been meant; exit with code 2."""
@@ -149,6 +150,11 @@ def _groups(verb: Verb) -> dict[str, Any]:
 
 def _summary(verb: Verb) -> str:
     return (inspect.getdoc(verb) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _expanded(value: str) -> str:
+    """A path in the user's home, which a shell leaves as it is behind an equals sign."""
+    return os.path.expanduser(value) if value.startswith("~/") else value
 
 
 def _load_recipe(text: str) -> Any:
