@@ -10,7 +10,17 @@ import matplotlib
 import pytest
 
 from trimtab import figures
-from trimtab.figures import CSS_VARIABLES, SERIES, figure, inline_svg, page_colours, save_svg, series, svg_text
+from trimtab.figures import (
+    CSS_VARIABLES,
+    SERIES,
+    figure,
+    inline_svg,
+    logarithmic,
+    page_colours,
+    save_svg,
+    series,
+    svg_text,
+)
 
 
 def drawn(name: str = "test") -> str:
@@ -33,6 +43,39 @@ def test_ids_of_two_figures_differ() -> None:
     ids = [set(re.findall(r'id="([^"]+)"', drawn(name))) for name in ("one", "two")]
     clips = [{each for each in found if each.startswith("p")} - {"patch_1"} for found in ids]
     assert {i for i in clips[0] if len(i) == 11}.isdisjoint(clips[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((0.2, 1.8), ["0.2", "0.5", "1", "2"]),
+        ((1e-4, 5e-4), ["0.0001", "0.0002", "0.0005"]),
+        ((1.5, 70.0), ["2", "5", "10", "20", "50"]),
+    ],
+)
+def test_ticks_of_a_short_logarithmic_axis_are_plain_numbers(values: tuple[float, float], ticks: list[str]) -> None:
+    """1, 2 and 5 of each decade as they are; no product with a power of ten, and no label on another digit."""
+    with figure("ticks", 4, 3) as drawing:
+        axes = drawing.subplots()
+        axes.plot(values, [1, 2])
+        logarithmic(axes)
+        drawing.canvas.draw()
+        low, high = axes.get_xlim()
+        pairs = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        assert [label.get_text() for place, label in pairs if low <= place <= high] == ticks
+        assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
+
+
+def test_a_long_logarithmic_axis_has_powers_of_ten() -> None:
+    """From 0.0004 to 100 per cent 1, 2 and 5 would be too many."""
+    with figure("powers", 4, 3) as drawing:
+        axes = drawing.subplots()
+        axes.plot([4e-4, 100], [1, 2])
+        logarithmic(axes)
+        drawing.canvas.draw()
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert all("10^" in label for label in labels)
+        assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
 
 
 def test_the_style_ends_with_the_figure() -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab.files import write_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TEXT, MUTED, LINE = "#1b1f24", "#5b6470", "#d5d9de"
@@ -74,6 +75,22 @@ def figure(name: str, width: float, height: float, *, font_size: float = 10.5) -
         drawing = Figure(figsize=(width, height), layout="constrained")
         drawing.set_label(name)
         yield drawing
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic x axis for what is drawn in `axes`, with ticks that can be read.
+
+    Up to two decades these are 1, 2 and 5 in plain numbers, beyond it the powers of ten. matplotlib labels every digit
+    of a short axis, as products with a power of ten that run into each other.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    lowest, highest = axes.get_xlim()
+    if highest <= 100 * lowest:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=10))
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def svg_text(drawing: Figure, *, background: str = "white") -> str:

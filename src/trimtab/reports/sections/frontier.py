@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trimtab.figures import MUTED, series
+from trimtab.figures import MUTED, logarithmic, series
 from trimtab.reports.document import Part, Picture, percent, significant
 from trimtab.reports.outcomes import Outcomes
 from trimtab.reports.panels import file_name, panels
@@ -76,8 +76,8 @@ def _panel(axes: Axes, cells: Sequence[CellRecord], outcomes: Outcomes) -> None:
             label=cell.method,
             **{**series(outcomes.methods.index(cell.method)), "linestyle": "none"},
         )
-    axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
+    logarithmic(axes)
     axes.set_xlabel("trained parameters, % of the model's")
     axes.set_ylabel("accuracy, %")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trimtab.figures import TEXT, series
+from trimtab.figures import TEXT, logarithmic, series
 from trimtab.reports.document import Paragraph, Part, Picture
 from trimtab.reports.outcomes import Outcomes
 from trimtab.reports.panels import file_name, panels
@@ -68,6 +68,6 @@ def _panel(axes: Axes, cells: list[CellRecord], outcomes: Outcomes) -> None:
         if cell.learning_rate in shares:
             rate = cell.learning_rate
             axes.plot([rate], [shares[rate]], "o", markersize=12, fillstyle="none", color=TEXT, markeredgewidth=0.9)
-    axes.set_xscale("log")
+    logarithmic(axes)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("accuracy on validation, %")
