@@ -160,14 +160,43 @@ def test_a_verdict_needs_twice_the_error(
     assert importlib.import_module("claims").verdict(margin, error) == verdict
 
 
-@pytest.mark.parametrize("name", ["study", "comparison", "claims"])
-def test_tables_on_pages_are_those_of_the_committed_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/NAME.md holds what the lines of benchmarks/results/NAME.jsonl give."""
+def test_clipping_is_compared_seed_by_seed(script: Callable[..., ModuleType], tmp_path: Path, finished: Path) -> None:
+    """Means, errors over the seeds and differences to LoRA, by numpy from the runs' own files."""
+    page = tmp_path / "docs" / "the-method.md"
+    page.parent.mkdir()
+    page.write_text("<!-- clipping: seed by seed -->\n<!-- end of clipping: seed by seed -->\n")
+    script("clipping")
+    cells = load_cells(finished)
+    runs = {run.run: finished / "runs" / run.training / "training" / "metrics.jsonl" for run in load_results(finished)}
+    measured = []
+    for cell in cells:
+        late = [[json.loads(line)["loss"] for line in runs[run].read_text().splitlines()][1:] for run in cell.runs]
+        measured.append((100 * np.array(cell.accuracies), np.mean(late, axis=1)))
+    lora = next(index for index, cell in enumerate(cells) if cell.family == "lora")
+    rows = [row.split(" | ") for row in page.read_text().splitlines() if "±" in row]
+    assert len(rows) == len(cells)
+    for index, row in enumerate(rows):
+        for column, which, form in ((4, 0, ".1f"), (6, 1, ".3f")):
+            ours, its = measured[index][which], measured[lora][which]
+            assert row[column] == f"{ours.mean():{form}} ± {ours.std(ddof=1) / np.sqrt(2):{form}}"
+            away = ours - its
+            expected = "" if index == lora else f"{away.mean():+{form}} ± {away.std(ddof=1) / np.sqrt(2):{form}}"
+            assert row[column + 1].strip(" |") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("study", "study"), ("comparison", "comparison"), ("claims", "claims"), ("clipping", "the-method")],
+)
+def test_tables_on_pages_are_those_of_the_committed_cells(
+    name: str, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/PAGE.md holds what the lines of benchmarks/results/NAME.jsonl give."""
     committed = BENCHMARKS / "results" / f"{name}.jsonl"
     if not committed.is_file():
         pytest.skip("there are no results yet")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    parts = importlib.import_module("_measured_parts").measured_parts(BENCHMARKS.parent / "docs" / f"{name}.md")
+    parts = importlib.import_module("_measured_parts").measured_parts(BENCHMARKS.parent / "docs" / f"{page}.md")
     lines = list(map(json.loads, committed.read_text(encoding="utf-8").splitlines()))
     tables = importlib.import_module(name).tables(lines)
     assert parts == {f"{name}: {part}": text.strip() for part, text in tables.items()}

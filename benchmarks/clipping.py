@@ -1,0 +1,102 @@
+"""Gradient clipping: post-block-plus and LoRA with it and without, on the same examples, seed by seed.
+
+    trimtab sweep recipes/smol-clipping.yaml --together 6    # about three hours on one core; resumes
+    python benchmarks/clipping.py                            # the page's table; seconds
+
+Writes clipping.jsonl (a line for each row) into benchmarks/results and the table of docs/the-method.md. Everything is
+scored on validation. Beside the accuracy stands the training loss of the second half of the only epoch, when every
+example is a new one. Errors are standard errors over the seeds, and so are those of the differences to LoRA's best
+row, seed by seed. Rows that are not finished are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from _harness import table
+from _measured_parts import fill
+from _sweep_options import sweep_options
+
+from trimtab.files import write_text
+from trimtab.results import CellRecord, RunRecord
+from trimtab.sweeps import load_cells, load_results
+
+
+def main() -> None:
+    """Read, compare, fill the page."""
+    options = sweep_options(__doc__, "smol-clipping")
+    runs = {run.run: run for run in load_results(options.sweep)}
+    finished = [cell for cell in load_cells(options.sweep) if not cell.missing]
+    lines = [line(cell, [runs[name] for name in cell.runs]) for cell in finished]
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(options.results / "clipping.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    fill(options.docs / "the-method.md", "clipping", tables(lines))
+    print(*tables(lines).values(), sep="\n")
+
+
+def line(cell: CellRecord, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """What is committed of a row."""
+    settings: Any = cell.settings
+    training = ("batch_size", "examples", "max_grad_norm", "dtype")
+    return {
+        "method": cell.method,
+        "family": cell.family,
+        "learning_rate": cell.learning_rate,
+        **{key: settings["training"][key] for key in training},
+        "seeds": cell.finished_seeds,
+        "accuracies": cell.accuracies,
+        "n": cell.n,
+        "losses": [late_loss(run.loss_curve) for run in runs],
+        "trainable_parameters": cell.trainable_parameters,
+        "environment": runs[0].to_dict()["environment"],
+    }
+
+
+def late_loss(curve: Sequence[Sequence[float]]) -> float:
+    """The mean of the second half of a curve's points."""
+    return statistics.fmean(loss for _, loss in curve[len(curve) // 2 :])
+
+
+def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A row each, and how far its seeds are from those of LoRA's best row."""
+    (best, *_) = sorted(
+        (each for each in lines if each["family"] == "lora"), key=lambda each: -statistics.fmean(each["accuracies"])
+    )
+    head = ["method", "rate", "clipped to", "accuracy, %", "mean", "minus LoRA's best", "loss", "minus LoRA's"]
+    return {"seed by seed": table(head, (row(each, best) for each in lines))}
+
+
+def row(line: dict[str, Any], best: dict[str, Any]) -> list[str]:
+    """The cells of a row."""
+    accuracies = [100 * value for value in line["accuracies"]]
+    return [
+        line["method"],
+        f"{line['learning_rate']:g}",
+        f"{line['max_grad_norm']:g}",
+        ", ".join(f"{value:.1f}" for value in accuracies),
+        with_error(accuracies, ".1f"),
+        "" if line is best else with_error([100 * each for each in differences("accuracies", line, best)], "+.1f"),
+        with_error(line["losses"], ".3f"),
+        "" if line is best else with_error(differences("losses", line, best), "+.3f"),
+    ]
+
+
+def differences(name: str, line: dict[str, Any], other: dict[str, Any]) -> list[float]:
+    """What a row has more than another, seed by seed."""
+    if line["seeds"] != other["seeds"]:
+        raise SystemExit(f"{line['method']} and {other['method']} have other seeds.")
+    return [mine - its for mine, its in zip(line[name], other[name], strict=True)]
+
+
+def with_error(values: Sequence[float], form: str) -> str:
+    """The mean and its standard error over the seeds."""
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.fmean(values):{form}} ± {error:{form.removeprefix('+')}}"
+
+
+if __name__ == "__main__":
+    main()
