@@ -4,9 +4,10 @@
     python benchmarks/clipping.py                            # the page's table; seconds
 
 Writes clipping.jsonl (a line for each row) into benchmarks/results and the table of docs/the-method.md. Everything is
-scored on validation. Beside the accuracy stands the training loss of the second half of the only epoch, when every
-example is a new one. Errors are standard errors over the seeds, and so are those of the differences to LoRA's best
-row, seed by seed. Rows that are not finished are left out.
+scored on validation. Beside the accuracy stand the training loss of the second half of the only epoch, when every
+example is a new one, and the norm of the gradient before it is clipped: its median, and how often it is above 1. Errors
+are standard errors over the seeds, and so are those of the differences to LoRA's best row, seed by seed. Rows that are
+not finished are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from _sweep_options import sweep_options
 
 from trimtab.files import write_text
 from trimtab.results import CellRecord, RunRecord
-from trimtab.sweeps import load_cells, load_results
+from trimtab.sweeps import SweepDirectory, load_cells, load_results
+from trimtab.training import RunDirectory
 
 
 def main() -> None:
@@ -31,16 +33,18 @@ def main() -> None:
     options = sweep_options(__doc__, "smol-clipping")
     runs = {run.run: run for run in load_results(options.sweep)}
     finished = [cell for cell in load_cells(options.sweep) if not cell.missing]
-    lines = [line(cell, [runs[name] for name in cell.runs]) for cell in finished]
+    lines = [line(cell, [runs[name] for name in cell.runs], SweepDirectory(options.sweep)) for cell in finished]
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / "clipping.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
     fill(options.docs / "the-method.md", "clipping", tables(lines))
     print(*tables(lines).values(), sep="\n")
 
 
-def line(cell: CellRecord, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def line(cell: CellRecord, runs: Sequence[RunRecord], sweep: SweepDirectory) -> dict[str, Any]:
     """What is committed of a row."""
     settings: Any = cell.settings
+    logged = [each for run in runs for each in RunDirectory(sweep.home(run.training) / "training").metrics()]
+    norms = [each["grad_norm"] for each in logged]
     training = ("batch_size", "examples", "max_grad_norm", "dtype")
     return {
         "method": cell.method,
@@ -51,6 +55,8 @@ def line(cell: CellRecord, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "accuracies": cell.accuracies,
         "n": cell.n,
         "losses": [late_loss(run.loss_curve) for run in runs],
+        "median_norm": statistics.median(norms),
+        "norms_above_1": statistics.fmean(norm > 1 for norm in norms),
         "trainable_parameters": cell.trainable_parameters,
         "environment": runs[0].to_dict()["environment"],
     }
@@ -66,7 +72,18 @@ def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
     (best, *_) = sorted(
         (each for each in lines if each["family"] == "lora"), key=lambda each: -statistics.fmean(each["accuracies"])
     )
-    head = ["method", "rate", "clipped to", "accuracy, %", "mean", "minus LoRA's best", "loss", "minus LoRA's"]
+    head = [
+        "method",
+        "rate",
+        "clipped to",
+        "accuracy, %",
+        "mean",
+        "minus LoRA's best",
+        "loss",
+        "minus LoRA's",
+        "norm",
+        "above 1",
+    ]
     return {"seed by seed": table(head, (row(each, best) for each in lines))}
 
 
@@ -82,6 +99,8 @@ def row(line: dict[str, Any], best: dict[str, Any]) -> list[str]:
         "" if line is best else with_error([100 * each for each in differences("accuracies", line, best)], "+.1f"),
         with_error(line["losses"], ".3f"),
         "" if line is best else with_error(differences("losses", line, best), "+.3f"),
+        f"{line['median_norm']:.2f}",
+        f"{100 * line['norms_above_1']:.0f} %",
     ]
 
 

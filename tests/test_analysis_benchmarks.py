@@ -182,6 +182,10 @@ def test_clipping_is_compared_seed_by_seed(script: Callable[..., ModuleType], tm
             away = ours - its
             expected = "" if index == lora else f"{away.mean():+{form}} ± {away.std(ddof=1) / np.sqrt(2):{form}}"
             assert row[column + 1].strip(" |") == expected
+        logs = [json.loads(line) for run in cells[index].runs for line in runs[run].read_text().splitlines()]
+        norms = np.array([each["grad_norm"] for each in logs])
+        assert row[8] == f"{np.median(norms):.2f}"
+        assert row[9].strip(" |") == f"{100 * (norms > 1).mean():.0f} %"
 
 
 @pytest.mark.parametrize(
