@@ -1,6 +1,6 @@
 """Gradient clipping: post-block-plus and LoRA with it and without, on the same examples, seed by seed.
 
-    trimtab sweep recipes/smol-clipping.yaml --together 6    # about three hours on one core; resumes
+    trimtab sweep recipes/smol-clipping.yaml --together 6    # hours; resumes
     python benchmarks/clipping.py                            # the page's table; seconds
 
 Writes clipping.jsonl (a line for each row) into benchmarks/results and the table of docs/the-method.md. Everything is

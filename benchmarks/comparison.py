@@ -1,6 +1,6 @@
 """Every method at its best rate, from a sweep that has been run.
 
-    trimtab sweep recipes/smol-comparison.yaml --together 6           # about eleven hours on one core; resumes
+    trimtab sweep recipes/smol-comparison.yaml --together 6           # many hours; resumes
     python benchmarks/comparison.py                                     # the page's tables and figure; seconds
 
 Writes comparison.jsonl (a line for each task and method) into benchmarks/results, the tables of docs/comparison.md, and
