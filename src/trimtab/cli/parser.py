@@ -82,7 +82,7 @@ class Parser(ArgumentParser):
         option, equals, value = word.partition("=")
         name, dot, key = option.removeprefix("--").partition(".")
         name = name.replace("-", "_")  # not in the key, which can be a method's name
-        if name == "data_dir" and "--data_dir" not in self._option_string_actions:
+        if name == "data_dir" and "--task_options" in self._option_string_actions:
             name = "task_options.data_dir"
         return f"--{name}{dot}{key}{equals}{_expanded(value)}"
 
