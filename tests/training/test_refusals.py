@@ -111,6 +111,8 @@ def test_a_model_with_an_adapter_is_refused(tmp_path: Path) -> None:
         ({"batch_size": 0}, "batch_size=0 must be positive"),
         ({"max_steps": 0}, "max_steps=0 must be at least 1"),
         ({"epochs": -1}, "epochs=-1 must be positive"),
+        ({"max_grad_norm": -1}, "max_grad_norm=-1 must be positive, or 0"),
+        ({"max_grad_norm": float("nan")}, "max_grad_norm=nan must be positive, or 0"),
     ],
 )
 def test_settings_refuse_what_cannot_be_done(options: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ class BatchesSeen(TrainerCallback):
         self.order = list(kwargs["train_dataloader"].batch_sampler.sampler)
 
 
-def test_steps_equal_a_loop_written_by_hand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.05, 1.0])
+def test_steps_equal_a_loop_written_by_hand(tmp_path: Path, max_grad_norm: float) -> None:
     """Three steps give the weights of AdamW written out: constant rate, clipping, mean over the labels."""
     seen = BatchesSeen()
-    finished = run(tmp_path / "run", callbacks=[seen])
+    finished = run(tmp_path / "run", settings=replace(SETTINGS, max_grad_norm=max_grad_norm), callbacks=[seen])
     tokenizer = byte_tokenizer()
     base = tiny_model()
     torch.manual_seed(SETTINGS.seed)
@@ -54,7 +56,8 @@ def test_steps_equal_a_loop_written_by_hand(tmp_path: Path) -> None:
         (total / count).backward()
         norm = torch.sqrt(sum((p.grad**2).sum() for p in trained.values()))
         for name, parameter in trained.items():
-            gradient = parameter.grad / max(1.0, float(norm) + 1e-6)
+            clipped = max(1.0, (float(norm) + 1e-6) / max_grad_norm) if max_grad_norm else 1.0
+            gradient = parameter.grad / clipped
             first, second = moments[name]
             first.mul_(0.9).add_(0.1 * gradient)
             second.mul_(0.999).add_(0.001 * gradient**2)

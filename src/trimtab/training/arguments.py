@@ -46,7 +46,8 @@ def trainer_arguments(
         warmup_steps=math.ceil(method.warmup_ratio * steps),
         weight_decay=method.weight_decay,
         optim="adamw_torch",
-        max_grad_norm=settings.max_grad_norm,
+        # Not 0, with which transformers would not measure the norm either.
+        max_grad_norm=settings.max_grad_norm or math.inf,
         seed=settings.seed,
         # On a CPU autocast costs more than it saves: the base computes in its own dtype there.
         bf16=half and device.type == "cuda",

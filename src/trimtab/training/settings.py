@@ -32,7 +32,7 @@ class TrainingSettings:
         gradient_checkpointing: trade time for memory.
         share_prefix: compute what all prompts of a batch begin with once. The sums are the same, in another order.
         start_examples: how many examples an adapter with init_weights="gradient" sees before the first step.
-        max_grad_norm: gradients are clipped to this norm.
+        max_grad_norm: gradients are clipped to this norm; 0: not at all.
         log_every: optimiser steps between two lines of metrics.jsonl.
         checkpoint_every: optimiser steps between two checkpoints, from which an interrupted run goes on.
         report_to: a tracker that transformers knows (trackio, wandb, tensorboard, ...), which gets what metrics.jsonl
@@ -65,12 +65,13 @@ class TrainingSettings:
             "batch_size",
             "accumulation",
             "start_examples",
-            "max_grad_norm",
             "log_every",
             "checkpoint_every",
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be positive.")
+        if not self.max_grad_norm >= 0:
+            raise ValueError(f"max_grad_norm={self.max_grad_norm!r} must be positive, or 0: gradients are not clipped.")
         require_trainable_dtype(self.dtype)
         check_reporter(self.report_to)
         for name in ("max_steps", "examples"):
