@@ -1,13 +1,13 @@
-"""Gradient clipping: post-block-plus and LoRA with it and without, on the same examples, seed by seed.
+"""The rows of a sweep seed by seed, with their losses and gradients, and how far they are from LoRA.
 
-    trimtab sweep recipes/smol-clipping.yaml --together 6    # hours; resumes
-    python benchmarks/clipping.py                            # the page's table; seconds
+    trimtab sweep recipes/smol-demo.yaml --together 6                # an hour or two; resumes
+    python benchmarks/seed_by_seed.py --sweep runs/smol-demo        # the page's table; seconds
 
-Writes clipping.jsonl (a line for each row) into benchmarks/results and the table of docs/the-method.md. Everything is
-scored on validation. Beside the accuracy stand the training loss of the second half of the only epoch, when every
-example is a new one, and the norm of the gradient before it is clipped: its median, and how often it is above 1. Errors
-are standard errors over the seeds, and so are those of the differences to LoRA's best row, seed by seed. Rows that are
-not finished are left out.
+So too for recipes/smol-clipping.yaml. Writes NAME.jsonl (a line for each row; NAME is "demo" for smol-demo) into
+benchmarks/results and the table of docs/the-method.md. Everything is scored on validation. Beside the accuracy stand
+the training loss of the second half of the only epoch, when every example is a new one, and the norm of the gradient
+before it is clipped: its median, and how often it is above 1. Errors are standard errors over the seeds, and so are
+those of the differences to LoRA's best row, seed by seed. Rows that are not finished are left out.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from trimtab.training import RunDirectory
 
 def main() -> None:
     """Read, compare, fill the page."""
-    options = sweep_options(__doc__, "smol-clipping")
+    options = sweep_options(__doc__, "smol-demo")
+    name = options.sweep.name.removeprefix("smol-")
     runs = {run.run: run for run in load_results(options.sweep)}
     finished = [cell for cell in load_cells(options.sweep) if not cell.missing]
     lines = [line(cell, [runs[name] for name in cell.runs], SweepDirectory(options.sweep)) for cell in finished]
     options.results.mkdir(parents=True, exist_ok=True)
-    write_text(options.results / "clipping.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
-    fill(options.docs / "the-method.md", "clipping", tables(lines))
+    write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    fill(options.docs / "the-method.md", name, tables(lines))
     print(*tables(lines).values(), sep="\n")
 
 
@@ -93,7 +94,7 @@ def row(line: dict[str, Any], best: dict[str, Any]) -> list[str]:
     return [
         line["method"],
         f"{line['learning_rate']:g}",
-        f"{line['max_grad_norm']:g}",
+        f"{line['max_grad_norm']:g}" if line["max_grad_norm"] else "no",
         ", ".join(f"{value:.1f}" for value in accuracies),
         with_error(accuracies, ".1f"),
         "" if line is best else with_error([100 * each for each in differences("accuracies", line, best)], "+.1f"),
