@@ -1,9 +1,9 @@
 """The rows of a sweep seed by seed, with their losses and gradients, and how far they are from LoRA.
 
-    trimtab sweep recipes/smol-demo.yaml --together 6                # an hour or two; resumes
-    python benchmarks/seed_by_seed.py --sweep runs/smol-demo        # the page's table; seconds
+    trimtab sweep recipes/smol-clipping.yaml --together 6               # an hour or two; resumes
+    python benchmarks/seed_by_seed.py --sweep runs/smol-clipping       # the page's table; seconds
 
-So too for recipes/smol-clipping.yaml. Writes NAME.jsonl (a line for each row; NAME is "demo" for smol-demo) into
+So too for recipes/smol-fewer-examples.yaml. Writes NAME.jsonl (a line for each row; NAME is "clipping" here) into
 benchmarks/results and the table of docs/the-method.md. Everything is scored on validation. Beside the accuracy stand
 the training loss of the second half of the only epoch, when every example is a new one, and the norm of the gradient
 before it is clipped: its median, and how often it is above 1. Errors are standard errors over the seeds, and so are
@@ -30,7 +30,7 @@ from trimtab.training import RunDirectory
 
 def main() -> None:
     """Read, compare, fill the page."""
-    options = sweep_options(__doc__, "smol-demo")
+    options = sweep_options(__doc__, "smol-clipping")
     name = options.sweep.name.removeprefix("smol-")
     runs = {run.run: run for run in load_results(options.sweep)}
     finished = [cell for cell in load_cells(options.sweep) if not cell.missing]

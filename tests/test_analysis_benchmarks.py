@@ -196,7 +196,7 @@ def test_rows_are_compared_seed_by_seed(script: Callable[..., ModuleType], tmp_p
         ("comparison", "comparison", "comparison"),
         ("claims", "claims", "claims"),
         ("clipping", "the-method", "seed_by_seed"),
-        ("demo", "the-method", "seed_by_seed"),
+        ("fewer-examples", "the-method", "seed_by_seed"),
     ],
 )
 def test_tables_on_pages_are_those_of_the_committed_cells(
