@@ -104,7 +104,7 @@ def _in_fresh_process(
         except BrokenProcessPool as error:
             raise MemoryError(
                 "The process was killed, most likely because memory ran out. Start the demo again to go on; "
-                "--batch_size 4 needs less."
+                "a smaller --batch_size needs less."
             ) from error
 
 
