@@ -4,10 +4,11 @@
     python benchmarks/seed_by_seed.py --sweep runs/smol-clipping       # the page's table; seconds
 
 So too for recipes/smol-fewer-examples.yaml. Writes NAME.jsonl (a line for each row; NAME is "clipping" here) into
-benchmarks/results and the table of docs/the-method.md. Everything is scored on validation. Beside the accuracy stand
-the training loss of the second half of the only epoch, when every example is a new one, and the norm of the gradient
-before it is clipped: its median, and how often it is above 1. Errors are standard errors over the seeds, and so are
-those of the differences to LoRA's best row, seed by seed. Rows that are not finished are left out.
+benchmarks/results and the table of docs/gradient-clipping.md. Everything is scored on validation. Beside the accuracy
+stand the training loss of the second half of the only epoch, when every example is a new one, and the norm of the
+gradient before it is clipped: its median, and how often it is above 1. Errors are standard errors over the seeds, and
+so are those of the differences to LoRA's best row, seed by seed. Rows that are not finished are left out; runs that
+were taken over from their records have no norms.
 """
 
 from __future__ import annotations
@@ -37,15 +38,14 @@ def main() -> None:
     lines = [line(cell, [runs[name] for name in cell.runs], SweepDirectory(options.sweep)) for cell in finished]
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
-    fill(options.docs / "the-method.md", name, tables(lines))
+    fill(options.docs / "gradient-clipping.md", name, tables(lines))
     print(*tables(lines).values(), sep="\n")
 
 
 def line(cell: CellRecord, runs: Sequence[RunRecord], sweep: SweepDirectory) -> dict[str, Any]:
     """What is committed of a row."""
     settings: Any = cell.settings
-    logged = [each for run in runs for each in RunDirectory(sweep.home(run.training) / "training").metrics()]
-    norms = [each["grad_norm"] for each in logged]
+    norms = gradient_norms([RunDirectory(sweep.home(run.training) / "training") for run in runs])
     training = ("batch_size", "examples", "max_grad_norm", "dtype")
     return {
         "method": cell.method,
@@ -56,11 +56,18 @@ def line(cell: CellRecord, runs: Sequence[RunRecord], sweep: SweepDirectory) -> 
         "accuracies": cell.accuracies,
         "n": cell.n,
         "losses": [late_loss(run.loss_curve) for run in runs],
-        "median_norm": statistics.median(norms),
-        "norms_above_1": statistics.fmean(norm > 1 for norm in norms),
+        "median_norm": statistics.median(norms) if norms else None,
+        "norms_above_1": statistics.fmean(norm > 1 for norm in norms) if norms else None,
         "trainable_parameters": cell.trainable_parameters,
         "environment": runs[0].to_dict()["environment"],
     }
+
+
+def gradient_norms(runs: Sequence[RunDirectory]) -> list[float]:
+    """The norm at every step of all runs; none if one was taken over from its record, which does not have them."""
+    if not all(run.metrics_file.is_file() for run in runs):
+        return []
+    return [each["grad_norm"] for run in runs for each in run.metrics()]
 
 
 def late_loss(curve: Sequence[Sequence[float]]) -> float:
@@ -100,8 +107,8 @@ def row(line: dict[str, Any], best: dict[str, Any]) -> list[str]:
         "" if line is best else with_error([100 * each for each in differences("accuracies", line, best)], "+.1f"),
         with_error(line["losses"], ".3f"),
         "" if line is best else with_error(differences("losses", line, best), "+.3f"),
-        f"{line['median_norm']:.2f}",
-        f"{100 * line['norms_above_1']:.0f} %",
+        "" if line["median_norm"] is None else f"{line['median_norm']:.2f}",
+        "" if line["norms_above_1"] is None else f"{100 * line['norms_above_1']:.0f} %",
     ]
 
 

@@ -1,9 +1,10 @@
-"""The benchmarks that read what a sweep leaves, on a small one; and the pages that they fill."""
+"""The benchmarks that read what a sweep leaves, on a small one."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_a_verdict_needs_twice_the_error(
 
 def test_rows_are_compared_seed_by_seed(script: Callable[..., ModuleType], tmp_path: Path, finished: Path) -> None:
     """Means, errors over the seeds and differences to LoRA, by numpy from the runs' own files."""
-    page = tmp_path / "docs" / "the-method.md"
+    page = tmp_path / "docs" / "gradient-clipping.md"
     page.parent.mkdir()
     part = f"{finished.name}: seed by seed"
     page.write_text(f"<!-- {part} -->\n<!-- end of {part} -->\n")
@@ -189,57 +190,23 @@ def test_rows_are_compared_seed_by_seed(script: Callable[..., ModuleType], tmp_p
         assert row[9].strip(" |") == f"{100 * (norms > 1).mean():.0f} %"
 
 
-@pytest.mark.parametrize(
-    ("name", "page", "module"),
-    [
-        ("study", "study", "study"),
-        ("comparison", "comparison", "comparison"),
-        ("claims", "claims", "claims"),
-        ("clipping", "the-method", "seed_by_seed"),
-        ("fewer-examples", "the-method", "seed_by_seed"),
-    ],
-)
-def test_tables_on_pages_are_those_of_the_committed_cells(
-    name: str, page: str, module: str, monkeypatch: pytest.MonkeyPatch
+def test_a_row_of_runs_taken_over_without_their_logs_has_no_norms(
+    script: Callable[..., ModuleType], tmp_path: Path, finished: Path
 ) -> None:
-    """docs/PAGE.md holds what the lines of benchmarks/results/NAME.jsonl give."""
-    committed = BENCHMARKS / "results" / f"{name}.jsonl"
-    if not committed.is_file():
-        pytest.skip("there are no results yet")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    parts = importlib.import_module("_measured_parts").measured_parts(BENCHMARKS.parent / "docs" / f"{page}.md")
-    lines = list(map(json.loads, committed.read_text(encoding="utf-8").splitlines()))
-    tables = importlib.import_module(module).tables(lines)
-    own = {part: text for part, text in parts.items() if part.startswith(f"{name}: ")}
-    assert own == {f"{name}: {part}": text.strip() for part, text in tables.items()}
-
-
-def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named, and the page stays as it was."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    page = tmp_path / "page.md"
-    page.write_text("<!-- study: What -->\n<!-- end of study: What -->\n")
-    with pytest.raises(ValueError, match="no place for study: Where"):
-        importlib.import_module("_measured_parts").fill(page, "study", {"What": "x", "Where": "y"})
-    assert "x" not in page.read_text().split()
-
-
-@pytest.mark.parametrize(
-    ("name", "page"),
-    [
-        ("advisor", "advisor"),
-        ("gradient_start", "advisor"),
-        ("distillation", "distillation"),
-        ("drift", "analysis"),
-        ("rank", "analysis"),
-    ],
-)
-def test_pages_quote_the_committed_tables(name: str, page: str) -> None:
-    """Every row of a committed table is on its page."""
-    committed = BENCHMARKS / "results" / f"{name}.md"
-    if not committed.is_file():
-        pytest.skip(f"benchmarks/results/{name}.md is not there: the benchmark has not been run")
-    text = (BENCHMARKS.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    rows = [line for line in committed.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    assert len(rows) > 2
-    assert [row for row in rows if row not in text] == []
+    """Records carry the losses but not the gradients; the rest of the row, and the other rows, stay as they are."""
+    sweep_copy = tmp_path / "copy"
+    shutil.copytree(finished, sweep_copy)
+    first, *_ = load_cells(finished)
+    lost = next(run.training for run in load_results(finished) if run.run == first.runs[0])
+    (sweep_copy / "runs" / lost / "training" / "metrics.jsonl").unlink()
+    rows = []
+    for folder in (finished, sweep_copy):
+        page = tmp_path / "docs" / "gradient-clipping.md"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(f"<!-- {folder.name}: seed by seed -->\n<!-- end of {folder.name}: seed by seed -->\n")
+        script("seed_by_seed", "--sweep", str(folder))
+        rows.append([row.split(" | ") for row in page.read_text().splitlines() if "±" in row])
+    whole, without = rows
+    assert without[1:] == whole[1:]
+    assert without[0][:8] == whole[0][:8]
+    assert [cell.strip(" |") for cell in without[0][8:]] == ["", ""]

@@ -1,0 +1,68 @@
+"""The pages that benchmarks fill hold what is committed in benchmarks/results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("page", "modules"),
+    [
+        ("study", {"study": "study"}),
+        ("comparison", {"comparison": "comparison"}),
+        ("claims", {"claims": "claims"}),
+        ("gradient-clipping", {"clipping": "seed_by_seed", "fewer-examples": "seed_by_seed"}),
+    ],
+)
+def test_tables_on_pages_are_those_of_the_committed_cells(
+    page: str, modules: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/PAGE.md holds what the lines of benchmarks/results/NAME.jsonl give, and no other tables."""
+    committed = {name: BENCHMARKS / "results" / f"{name}.jsonl" for name in modules}
+    if not any(path.is_file() for path in committed.values()):
+        pytest.skip("there are no results yet")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    parts = importlib.import_module("_measured_parts").measured_parts(BENCHMARKS.parent / "docs" / f"{page}.md")
+    expected = {}
+    for name, module in modules.items():
+        lines = list(map(json.loads, committed[name].read_text(encoding="utf-8").splitlines()))
+        tables = importlib.import_module(module).tables(lines)
+        expected |= {f"{name}: {part}": text.strip() for part, text in tables.items()}
+    assert parts == expected
+
+
+def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named, and the page stays as it was."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- study: What -->\n<!-- end of study: What -->\n")
+    with pytest.raises(ValueError, match="no place for study: Where"):
+        importlib.import_module("_measured_parts").fill(page, "study", {"What": "x", "Where": "y"})
+    assert "x" not in page.read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("advisor", "advisor"),
+        ("gradient_start", "advisor"),
+        ("distillation", "distillation"),
+        ("drift", "analysis"),
+        ("rank", "analysis"),
+    ],
+)
+def test_pages_quote_the_committed_tables(name: str, page: str) -> None:
+    """Every row of a committed table is on its page."""
+    committed = BENCHMARKS / "results" / f"{name}.md"
+    if not committed.is_file():
+        pytest.skip(f"benchmarks/results/{name}.md is not there: the benchmark has not been run")
+    text = (BENCHMARKS.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    rows = [line for line in committed.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(rows) > 2
+    assert [row for row in rows if row not in text] == []
