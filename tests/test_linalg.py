@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from trimtab.linalg import (
     at_least_float32,
     column_basis,
+    leading_right_vectors,
     padded_column_basis,
     principal_angles,
     project_out,
@@ -123,6 +124,25 @@ def test_tiny_and_right_angles_keep_their_digits() -> None:
     turned[0, 0], turned[2, 0], turned[3, 1] = np.cos(1e-9), np.sin(1e-9), 1.0
     angles = principal_angles(torch.eye(4, 2, dtype=torch.float64), turned)
     np.testing.assert_allclose(angles.numpy(), [1e-9, np.pi / 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (4, 9), (30, 9)])
+def test_leading_right_vectors_are_those_of_a_decomposition(shape: tuple[int, int]) -> None:
+    """Up to sign, the same as NumPy's; also where the last of them is a thousandth of the first."""
+    matrix = (_draw(*shape) * torch.logspace(0, -5, shape[1])).float()
+    found = leading_right_vectors(matrix, 3).numpy()
+    *_, rows = np.linalg.svd(matrix.double().numpy())
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.abs((found * rows[:3]).sum(1)), 1, atol=1e-6)
+    np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-6)
+
+
+def test_a_matrix_of_a_lower_rank_has_orthonormal_leading_vectors() -> None:
+    """More directions than the matrix has: the rest are orthonormal ones it sends to zero."""
+    matrix = _draw(6, 1) @ _draw(1, 8)
+    found = leading_right_vectors(matrix, 4)
+    assert_close(found @ found.T, torch.eye(4, dtype=torch.float64))
+    assert_close(matrix @ found[1:].T, torch.zeros(6, 3, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_the_relative_error_is_a_share_of_squares() -> None:

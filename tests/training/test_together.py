@@ -54,6 +54,21 @@ def test_prompts_that_begin_alike_are_shared_by_each_adapter(tmp_path: Path) -> 
         assert_same_run(RunDirectory(tmp_path / str(index)), alone, tolerance=1e-5)
 
 
+def test_adapters_of_one_configuration_start_along_the_same_gradient(tmp_path: Path) -> None:
+    """The gradient is computed once for two of them, and again for those of another rank and other positions."""
+    plus = "post-block-plus"
+    chosen = [
+        (get_method(plus), 1),
+        (get_method(plus, learning_rate=2e-2), 5),
+        (get_method(plus, r=2), 1),
+        (get_method(plus, positions="all"), 1),
+    ]
+    assert together(tmp_path, chosen) == [None] * len(chosen)
+    for index, (method, seed) in enumerate(chosen):
+        alone = run(tmp_path / "alone" / str(index), method, settings=replace(SETTINGS, seed=seed))
+        assert_same_run(RunDirectory(tmp_path / str(index)), alone, tolerance=1e-5)
+
+
 def test_beside_a_bfloat16_base(tmp_path: Path) -> None:
     """Adapters stay in float32; losses agree to 2 %, as products of other shapes round differently."""
     together(tmp_path, model=tiny_model().to(torch.bfloat16))

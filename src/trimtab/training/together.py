@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,8 @@ from trimtab.training.preparation import base_and_tokenizer, require_room, run_r
 from trimtab.training.rate_factors import require_parameters
 from trimtab.training.reporting import require_reporter
 from trimtab.training.restoring import restored
-from trimtab.tuners.steering import SteeringModel
+from trimtab.tuners.steering import SteeringModel, copy_start
+from trimtab.tuners.steering.config import FROM_GRADIENT
 from trimtab.tuners.steering.files import add_loading_note
 
 
@@ -179,9 +181,10 @@ def _attached(base: PreTrainedModel, jobs: Sequence[Job], dataset: Dataset | Non
     """`base` with a fresh adapter of each job, all active, within the `with` block, and a plain base after it.
 
     Each adapter starts as in `train`: from the job's seed, and (where `dataset` is given) from the gradient if it asks
-    for that, which it sees alone on the base.
+    for that, which it sees alone on the base. Adapters of the same configuration see the same gradient.
     """
     tuned: PeftModel | None = None
+    started: dict[str, str] = {}  # the first adapter of each configuration
     with restored(base):
         try:
             for index, job in enumerate(jobs):
@@ -194,8 +197,12 @@ def _attached(base: PreTrainedModel, jobs: Sequence[Job], dataset: Dataset | Non
                 else:
                     tuned.add_adapter(_name(index), config)
                     tuned.set_adapter(_name(index))
-                if dataset is not None:
-                    point_at_gradient(tuned, dataset, job.settings, job.settings.micro_batch(1), _name(index))
+                if dataset is not None and getattr(config, "init_weights", None) == FROM_GRADIENT:
+                    first = started.setdefault(json.dumps(job.method.adapter, sort_keys=True), _name(index))
+                    if first == _name(index):
+                        point_at_gradient(tuned, dataset, job.settings, job.settings.micro_batch(1), first)
+                    else:
+                        copy_start(tuned, first, _name(index))
             if tuned is None:
                 raise ValueError("There are no runs to train together.")
             cast(SteeringModel, tuned.base_model).set_adapter([_name(index) for index in range(len(jobs))])

@@ -3,7 +3,7 @@
 from trimtab.tuners.peft_types import register
 from trimtab.tuners.steering.config import SteeringConfig
 from trimtab.tuners.steering.gates import HeadGates, head_gates
-from trimtab.tuners.steering.gradient_start import start_from_gradient
+from trimtab.tuners.steering.gradient_start import copy_start, start_from_gradient
 from trimtab.tuners.steering.layer import SteeringLayer
 from trimtab.tuners.steering.lofit import head_norms, select_heads
 from trimtab.tuners.steering.model import SteeringModel
@@ -19,6 +19,7 @@ __all__ = [
     "SteeringLayer",
     "SteeringModel",
     "adapter_rows",
+    "copy_start",
     "get_strengths",
     "has_penalty",
     "head_gates",

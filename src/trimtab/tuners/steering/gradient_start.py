@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trimtab.interventions import Intervention
+from trimtab.linalg import leading_right_vectors
 from trimtab.tuners.steering.gradient_sums import summed_gradients
 from trimtab.tuners.steering.layer import SteeringLayer
 
@@ -37,13 +38,7 @@ def start_from_gradient(model: nn.Module, losses: Iterable[Tensor], adapter_name
         ValueError: no losses, an adapter that is not on the model, or one that reads by no low-rank factor, or whose
             factor is under a constraint.
     """
-    layers = [
-        module
-        for module in model.modules()
-        if isinstance(module, SteeringLayer) and adapter_name in module.steering_interventions
-    ]
-    if not layers:
-        raise ValueError(f"The model has no steering adapter {adapter_name!r}.")
+    layers = _layers(model, adapter_name)
     factors = [_reading_factor(layer.intervention(adapter_name)) for layer in layers]
     with summed_gradients([(layer, adapter_name) for layer in layers]) as sums:
         for loss in losses:
@@ -56,10 +51,34 @@ def start_from_gradient(model: nn.Module, losses: Iterable[Tensor], adapter_name
             f"forward pass in which the adapter {adapter_name!r} is active and its strength is not 0."
         )
     for index, factor in enumerate(factors):
-        *_, rows = torch.linalg.svd(sums[index].matrix)
+        rows = leading_right_vectors(sums[index].matrix, len(factor))
         scale = layers[index].intervention(adapter_name).options.init_scale / math.sqrt(3)
         with torch.no_grad():
-            factor.copy_(scale * rows[: len(factor)])
+            factor.copy_(scale * rows)
+
+
+def copy_start(model: nn.Module, source: str, target: str) -> None:
+    """Start a fresh adapter as another of the same configuration, which `start_from_gradient` has pointed already.
+
+    Raises:
+        ValueError: an adapter that is not on the model.
+    """
+    with torch.no_grad():
+        for layer in _layers(model, target):
+            factor = _reading_factor(layer.intervention(target))
+            factor.copy_(_reading_factor(layer.intervention(source)))
+
+
+def _layers(model: nn.Module, adapter_name: str) -> list[SteeringLayer]:
+    """What the adapter steers."""
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, SteeringLayer) and adapter_name in module.steering_interventions
+    ]
+    if not layers:
+        raise ValueError(f"The model has no steering adapter {adapter_name!r}.")
+    return layers
 
 
 def _reading_factor(intervention: Intervention) -> nn.Parameter:
