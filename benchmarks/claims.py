@@ -1,6 +1,6 @@
 """The paper's claims, one by one, on a sweep that has been run.
 
-    trimtab sweep recipes/smol-table1.yaml --together 6    # and the other smol tables: hours; resumes
+    trimtab sweep recipes/smol-gpu-tables.yaml --together 12 --workers 8    # half an hour on one GPU; resumes
     python benchmarks/claims.py                            # the page's table; seconds
 
 A claim is that one method is better than another, or not worse by more than so many points. Both have answered the same
@@ -59,7 +59,7 @@ CLAIMS = (
 
 def main() -> None:
     """Read, compare, fill the page."""
-    options = sweep_options(__doc__, "smol")
+    options = sweep_options(__doc__, "smol-gpu")
     lines = [asdict(claim) | outcome(claim, answered_cells(options.sweep, "test")) for claim in CLAIMS]
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / "claims.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
@@ -112,12 +112,17 @@ def row(line: dict[str, Any], places: Sequence[str]) -> list[str]:
     each = [line["tasks"].get(place) for place in places]
     mean = None if line["mean"] is None else (line["mean"], line["error"])
     compared = f"{line['method']} - {line['than']}"
-    return [line["sentence"], compared, *map(written, [*each, mean]), line["verdict"]]
+    differences = [written(measured, line["allowed"]) for measured in (*each, mean)]
+    return [line["sentence"], compared, *differences, line["verdict"]]
 
 
-def written(measured: Sequence[float] | None) -> str:
-    """A difference with its error; nothing where there is none."""
-    return "" if measured is None else f"{measured[0]:+.1f} ± {measured[1]:.1f}"
+def written(measured: Sequence[float] | None, allowed: float) -> str:
+    """A difference with its error, and yes or no where that leaves no doubt; nothing where there is none."""
+    if measured is None:
+        return ""
+    difference, error = measured
+    answer = {"holds": ", yes", "does not hold": ", no"}.get(verdict(difference + allowed, error), "")
+    return f"{difference:+.1f} ± {error:.1f}{answer}"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ from trimtab.sweeps.configuration import canonical_json
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("**/*.yaml") if "methods" in yaml.safe_load(path.read_text()))
 
-SHARING = {"smol-comparison", "smol-table1", "smol-table2", "smol-table4"}
-"""Recipes with one directory for all of them: a run of several is run once."""
+SHARING = {
+    **dict.fromkeys(("smol-comparison", "smol-table1", "smol-table2", "smol-table4"), "smol"),
+    **dict.fromkeys(("smol-gpu-comparison", "smol-gpu-tables"), "smol-gpu"),
+}
+"""Recipes with one directory for several of them: a run of several is run once."""
 
 ABOUT = {"name", "description", "learning_rates", "learning_rate"}
 """What a method says of itself, and the rate."""
@@ -38,7 +41,7 @@ def test_there_are_recipes() -> None:
 def test_a_recipe_is_a_grid(path: Path) -> None:
     """The command line reads what the file says, and every name in it exists; no model is loaded."""
     recipe = yaml.safe_load(path.read_text())
-    assert recipe["out"] == ("runs/smol" if path.stem in SHARING else f"runs/{path.stem}")
+    assert recipe["out"] == f"runs/{SHARING.get(path.stem, path.stem)}"
     parsed = build_parser(VERBS).parse_args(["sweep", str(path)])["sweep"].as_dict()
     assert {key: parsed[key] for key in recipe} == recipe
     grid = Grid.of(SweepRecipe(**{key: value for key, value in recipe.items() if key != "out"}))

@@ -203,9 +203,13 @@ def _trained_model(
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin to measure anew, of models on `device`: a process that runs many would report the largest of them all."""
+    """Begin to measure anew, of models on `device`: a process that runs many would report the largest of them all.
+
+    What the last run held on a GPU and nothing uses is given back: other workers may share it.
+    """
     resolved = resolve_device(device)
     if resolved.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(resolved)
     else:
         with suppress(OSError):  # only Linux has the file, and not every container may write it

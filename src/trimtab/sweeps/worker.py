@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from trimtab.files import write_text
+from trimtab.models import device_name, resolve_device
 from trimtab.results import Environment, FailedRun
 from trimtab.sweeps.cells import write_cells
 from trimtab.sweeps.configuration import Configuration
@@ -123,7 +124,7 @@ def write_failure(run: Configuration, directory: SweepDirectory, error: Exceptio
         traceback_file=trace_file.relative_to(directory.path).as_posix(),
         finished=now(),
         configuration=run.to_dict(),
-        environment=Environment.collect(device),
+        environment=Environment.collect(device_name(resolve_device(device))),
     ).save(directory.file(run, ".failed.json"))
     directory.remove_checkpoints(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import shorten
 
 from trimtab.reports.document import Paragraph, Part, Row, Table
 from trimtab.reports.outcomes import Outcomes
@@ -10,6 +11,8 @@ from trimtab.results import CellRecord
 
 TITLE = "What is here, and what is missing"
 ORDER = 0
+_LONGEST_ERROR = 120
+"""Characters; that of a GPU without memory goes on with a list of processes."""
 
 
 def parts(outcomes: Outcomes) -> list[Part]:
@@ -69,7 +72,10 @@ def _words(cell: CellRecord) -> str:
     elif seeds:
         texts.append(f"seed {', '.join(str(run['seed']) for run in seeds)} on {cell.split}")
     errors = Counter(run["error"] for run in cell.missing if run["error"])
-    texts += [f"{_count(number, 'run')} failed with {error}" for error, number in errors.items()]
+    texts += [
+        f"{_count(number, 'run')} failed with {shorten(error, _LONGEST_ERROR, placeholder=' …')}"
+        for error, number in errors.items()
+    ]
     return "; ".join(texts)
 
 
