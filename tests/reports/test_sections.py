@@ -166,7 +166,7 @@ def test_what_is_missing_is_said() -> None:
     """Trials, seeds, errors and divergence, each in words."""
     found = outcomes(*seeds(50), *seeds(50, method="lora"), *seeds(50, method="1-vec"))
     lacking = [
-        {"learning_rate": 2e-3, "seed": 0, "split": "validation", "error": "OSError: full, " + "and more " * 40},
+        {"learning_rate": 2e-3, "seed": 0, "split": "validation", "error": "OSError: full" + " again" * 40},
         {"learning_rate": None, "seed": 1, "split": "test", "error": None},
     ]
     object.__setattr__(found.cells[0], "missing", lacking)
@@ -177,7 +177,7 @@ def test_what_is_missing_is_said() -> None:
     assert [row.cells[2:] for row in table.rows] == [
         (
             "post-block",
-            "validation at rate 0.002; seed 1 on test; 1 run failed with OSError: full, " + "and more " * 12 + "…",
+            "validation at rate 0.002; seed 1 on test; 1 run failed with OSError: full" + " again" * 17 + " …",
         ),
         ("lora", "training diverged at every rate"),
     ]
