@@ -58,6 +58,16 @@ class Answered:
         return {**{key: cell[key] for key in _KEPT}, "minus_reference": difference, "minus_reference_error": error}
 
 
+def points(ours: Answered, other: Answered) -> tuple[float, float]:
+    """How many points `ours` is ahead, and the standard error that examples and seeds leave together."""
+    if ours.cell.finished_seeds != other.cell.finished_seeds:
+        raise SystemExit(f"{ours.cell.method} and {other.cell.method} on {ours.cell.task} have other seeds.")
+    difference, of_examples = ours.difference(other)
+    by_seed = [mine - its for mine, its in zip(ours.cell.accuracies, other.cell.accuracies, strict=True)]
+    of_seeds = statistics.stdev(by_seed) / math.sqrt(len(by_seed)) if len(by_seed) > 1 else 0.0
+    return 100 * difference, 100 * math.hypot(of_examples, of_seeds)
+
+
 def answered_cells(sweep: Path, split: str) -> list[Answered]:
     """The cells that are scored on `split` and lack nothing, in the order of the sweep."""
     runs = {run.run: run for run in load_results(sweep)}

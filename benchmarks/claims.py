@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from _answered_cells import Answered, answered_cells
+from _answered_cells import Answered, answered_cells, points
 from _harness import table
 from _measured_parts import fill
 from _sweep_options import sweep_options
@@ -81,16 +81,6 @@ def outcome(claim: Claim, cells: Sequence[Answered]) -> dict[str, Any]:
     mean = statistics.fmean(difference for difference, _ in tasks.values())
     error = math.hypot(*(error for _, error in tasks.values())) / len(tasks)
     return {"tasks": tasks, "mean": mean, "error": error, "verdict": verdict(mean + claim.allowed, error)}
-
-
-def points(ours: Answered, other: Answered) -> tuple[float, float]:
-    """How many points `ours` is ahead, and the standard error that examples and seeds leave together."""
-    if ours.cell.finished_seeds != other.cell.finished_seeds:
-        raise SystemExit(f"{ours.cell.method} and {other.cell.method} on {ours.cell.task} have other seeds.")
-    difference, of_examples = ours.difference(other)
-    by_seed = [mine - its for mine, its in zip(ours.cell.accuracies, other.cell.accuracies, strict=True)]
-    of_seeds = statistics.stdev(by_seed) / math.sqrt(len(by_seed)) if len(by_seed) > 1 else 0.0
-    return 100 * difference, 100 * math.hypot(of_examples, of_seeds)
 
 
 def verdict(margin: float, error: float) -> str:

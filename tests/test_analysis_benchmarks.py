@@ -149,6 +149,44 @@ def test_a_claim_is_judged_by_the_answers_to_the_same_examples(
     assert f"{each.mean():+.1f} ± " in page.read_text()
 
 
+def test_methods_are_compared_with_lora_over_seeds_and_examples(
+    script: Callable[..., ModuleType], tmp_path: Path, finished: Path
+) -> None:
+    """Difference and error by numpy from the files of answers; LoRA's own row has none."""
+    folder = tmp_path / "validated"
+    shutil.copytree(finished, folder)
+    lines = (folder / "cells.jsonl").read_text().splitlines()
+    cells = [json.loads(line) for line in lines]
+    (folder / "cells.jsonl").write_text("".join(json.dumps({**each, "split": "validation"}) + "\n" for each in cells))
+    page = tmp_path / "docs" / "against-lora.md"
+    page.parent.mkdir()
+    page.write_text("<!-- validated: seeds -->\n<!-- end of validated: seeds -->\n")
+    script("against_lora", "--sweep", str(folder))
+    records = {run.run: run for run in load_results(finished)}
+    right = {
+        cell["method"]: np.array(
+            [
+                [
+                    json.loads(line)["correct"]
+                    for line in (finished / records[run].examples_file).read_text().splitlines()
+                ]
+                for run in cell["runs"]
+            ],
+            float,
+        )
+        for cell in cells
+    }
+    lora = next(cell["method"] for cell in cells if cell["family"] == "lora")
+    rows = {row.split(" | ")[0].strip("| "): row for row in page.read_text().splitlines() if row.startswith("| ")}
+    for method, answers in right.items():
+        each = 100 * (answers - right[lora])
+        error = np.hypot(
+            each.mean(0).std(ddof=1) / np.sqrt(each.shape[1]), each.mean(1).std(ddof=1) / np.sqrt(len(each))
+        )
+        expected = "" if method == lora else f"{each.mean():+.1f} ± {error:.1f}"
+        assert rows[method].split(" | ")[-1].strip(" |") == expected
+
+
 @pytest.mark.parametrize(
     ("margin", "error", "verdict"),
     [(0.5, 0.2, "holds"), (-0.5, 0.2, "does not hold"), (0.3, 0.2, "cannot be told"), (-0.3, 0.2, "cannot be told")],

@@ -1,0 +1,68 @@
+"""Post-block and LoRA over many seeds, from a sweep on validation that has been run.
+
+    trimtab sweep recipes/smol-epochs.yaml --together 6        # two hours on one core; resumes
+    python benchmarks/against_lora.py --sweep runs/smol-epochs    # the page's table; seconds
+
+So too for recipes/smol-against-lora.yaml. Writes NAME.jsonl (a line for each method; NAME is "epochs" here) into
+benchmarks/results and a table of docs/against-lora.md. Within a sweep all answered the same examples with the same
+seeds: the difference to LoRA is the mean over both, its standard error that of examples and seeds together. Methods
+that are not finished are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from _answered_cells import answered_cells, by_rate, points
+from _harness import table
+from _measured_parts import fill
+from _sweep_options import sweep_options
+
+from trimtab.files import write_text
+
+REFERENCE = "lora"
+
+
+def main() -> None:
+    """Read, compare, fill the page."""
+    options = sweep_options(__doc__, "smol-epochs")
+    name = options.sweep.name.removeprefix("smol-")
+    cells = answered_cells(options.sweep, "validation")
+    references = {each.cell.settings["training"]["batch_size"]: each for each in cells if each.cell.family == REFERENCE}
+    lines = []
+    for each in cells:
+        reference = references.get(each.cell.settings["training"]["batch_size"])
+        if reference is None:
+            raise SystemExit(f"{REFERENCE!r} is not finished beside {each.cell.method} in {options.sweep}.")
+        difference, error = points(each, reference)
+        lines.append({**each.line(reference), "minus_reference": difference, "minus_reference_error": error})
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    fill(options.docs / "against-lora.md", name, tables(lines))
+    print(*tables(lines).values(), sep="\n")
+
+
+def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A row for each method."""
+    head = ["method", "parameters", "first seeds by rate, %", "rate", "seeds, %", "mean, %", f"minus {REFERENCE}"]
+    return {"seeds": table(head, map(row, lines))}
+
+
+def row(line: dict[str, Any]) -> list[str]:
+    """Size, accuracy by rate and at the chosen one by seed, and the difference in points."""
+    is_reference = line["minus_reference"] == line["minus_reference_error"] == 0
+    return [
+        line["method"],
+        f"{line['trainable_parameters']:,}",
+        by_rate(line),
+        f"{line['learning_rate']:g}",
+        ", ".join(f"{100 * accuracy:.1f}" for accuracy in line["accuracies"]),
+        f"{100 * line['accuracy']:.1f}",
+        "" if is_reference else f"{line['minus_reference']:+.1f} ± {line['minus_reference_error']:.1f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()
