@@ -37,7 +37,8 @@ def main() -> None:
         if reference is None:
             raise SystemExit(f"{REFERENCE!r} is not finished beside {each.cell.method} in {options.sweep}.")
         difference, error = points(each, reference)
-        lines.append({**each.line(reference), "minus_reference": difference, "minus_reference_error": error})
+        compared = {"minus_reference": difference, "minus_reference_error": error, "reference": reference.cell.method}
+        lines.append({**each.line(reference), **compared})
     options.results.mkdir(parents=True, exist_ok=True)
     write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
     fill(options.docs / "against-lora.md", name, tables(lines))
@@ -52,7 +53,7 @@ def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def row(line: dict[str, Any]) -> list[str]:
     """Size, accuracy by rate and at the chosen one by seed, and the difference in points."""
-    is_reference = line["minus_reference"] == line["minus_reference_error"] == 0
+    is_reference = line["method"] == line["reference"]
     return [
         line["method"],
         f"{line['trainable_parameters']:,}",
