@@ -3,7 +3,7 @@
     trimtab sweep recipes/smol-epochs.yaml --together 6        # two hours on one core; resumes
     python benchmarks/against_lora.py --sweep runs/smol-epochs    # the page's table; seconds
 
-So too for recipes/smol-against-lora.yaml. Writes NAME.jsonl (a line for each method; NAME is "epochs" here) into
+So too for recipes/smol-few-examples.yaml and smol-against-lora.yaml. Writes NAME.jsonl (a line for each method; NAME is "epochs" here) into
 benchmarks/results and a table of docs/against-lora.md. Within a sweep all answered the same examples with the same
 seeds: the difference to LoRA is the mean over both, its standard error that of examples and seeds together. Methods
 that are not finished are left out.
@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from _answered_cells import answered_cells, by_rate, points
+from _answered_cells import Answered, answered_cells, by_rate, points
 from _harness import table
 from _measured_parts import fill
 from _sweep_options import sweep_options
@@ -30,10 +30,10 @@ def main() -> None:
     options = sweep_options(__doc__, "smol-epochs")
     name = options.sweep.name.removeprefix("smol-")
     cells = answered_cells(options.sweep, "validation")
-    references = {each.cell.settings["training"]["batch_size"]: each for each in cells if each.cell.family == REFERENCE}
+    references = {kind(each): each for each in cells if each.cell.family == REFERENCE}
     lines = []
     for each in cells:
-        reference = references.get(each.cell.settings["training"]["batch_size"])
+        reference = references.get(kind(each))
         if reference is None:
             raise SystemExit(f"{REFERENCE!r} is not finished beside {each.cell.method} in {options.sweep}.")
         difference, error = points(each, reference)
@@ -43,6 +43,12 @@ def main() -> None:
     write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
     fill(options.docs / "against-lora.md", name, tables(lines))
     print(*tables(lines).values(), sep="\n")
+
+
+def kind(answered: Answered) -> tuple[int, int]:
+    """What a method and the LoRA that it is compared with have in common: examples, and batches."""
+    training: Any = (answered.cell.settings or {})["training"]
+    return training["examples"], training["batch_size"]
 
 
 def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
