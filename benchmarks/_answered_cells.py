@@ -61,7 +61,7 @@ class Answered:
 def points(ours: Answered, other: Answered) -> tuple[float, float]:
     """How many points `ours` is ahead, and the standard error that examples and seeds leave together."""
     if ours.cell.finished_seeds != other.cell.finished_seeds:
-        raise SystemExit(f"{ours.cell.method} and {other.cell.method} on {ours.cell.task} have other seeds.")
+        raise SystemExit(f"{ours.cell.method} and {other.cell.method} on {ours.cell.task} have different seeds.")
     difference, of_examples = ours.difference(other)
     by_seed = [mine - its for mine, its in zip(ours.cell.accuracies, other.cell.accuracies, strict=True)]
     of_seeds = statistics.stdev(by_seed) / math.sqrt(len(by_seed)) if len(by_seed) > 1 else 0.0

@@ -6,7 +6,7 @@
 So too for recipes/smol-few-examples.yaml and smol-against-lora.yaml. Writes NAME.jsonl (a line for each method; NAME is
 "epochs" here) into benchmarks/results and a table of docs/against-lora.md. Within a sweep all answered the same
 examples with the same seeds: the difference to LoRA is the mean over both, its standard error that of examples and
-seeds together. Methods that are not finished are left out.
+seeds together. Methods that are not finished are left out, but LoRA has to be finished.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def main() -> None:
     options = sweep_options(__doc__, "smol-epochs")
     name = options.sweep.name.removeprefix("smol-")
     cells = answered_cells(options.sweep, "validation")
-    references = {kind(each): each for each in cells if each.cell.family == REFERENCE}
+    loras = [each for each in cells if each.cell.family == REFERENCE]
+    references = {kind(each): each for each in loras}
+    if len(references) < len(loras):
+        raise SystemExit(f"{options.sweep} has several cells of {REFERENCE!r} with the same examples and batches.")
     lines = []
     for each in cells:
         reference = references.get(kind(each))

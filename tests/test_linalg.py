@@ -128,13 +128,22 @@ def test_tiny_and_right_angles_keep_their_digits() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 7), (4, 9), (30, 9)])
 def test_leading_right_vectors_are_those_of_a_decomposition(shape: tuple[int, int]) -> None:
-    """Up to sign, the same as NumPy's; also where the last of them is a thousandth of the first."""
-    matrix = (_draw(*shape) * torch.logspace(0, -5, shape[1])).float()
+    """Up to sign, the same as NumPy's; also where the square of a singular value is below float32's precision."""
+    smaller = min(shape)
+    left, right = (torch.linalg.qr(_draw(size, smaller))[0] for size in shape)
+    matrix = (left * 10.0 ** (-2 * torch.arange(smaller)) @ right.T).float()
     found = leading_right_vectors(matrix, 3).numpy()
     *_, rows = np.linalg.svd(matrix.double().numpy())
     assert found.dtype == np.float32
-    np.testing.assert_allclose(np.abs((found * rows[:3]).sum(1)), 1, atol=1e-6)
+    np.testing.assert_allclose(np.abs((found * rows[:3]).sum(1)), 1, atol=1e-5)
     np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-6)
+
+
+def test_leading_vectors_of_half_precision_are_in_float32() -> None:
+    """Orthonormal to float32's precision."""
+    found = leading_right_vectors(_draw(8, 6).bfloat16(), 3)
+    assert found.dtype == torch.float32
+    assert_close(found @ found.T, torch.eye(3), atol=1e-6, rtol=0)
 
 
 def test_a_matrix_of_a_lower_rank_has_orthonormal_leading_vectors() -> None:

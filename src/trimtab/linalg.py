@@ -64,17 +64,17 @@ def padded_column_basis(matrix: Float[Tensor, "*batch d n"], tolerance: float) -
 def leading_right_vectors(matrix: Float[Tensor, "d n"], count: int) -> Float[Tensor, "count n"]:
     """The right-singular vectors of the `count` largest singular values, as rows, the largest first.
 
-    The eigenvectors of M^T M, which GPUs find much faster than a singular value decomposition. Computed in float64, so
-    that squaring loses no digit of a float32 matrix; on the CPU where a device has no float64 (Apple's). Returned on
-    the device of the matrix, in its dtype but at least in float32.
+    The eigenvectors of M^T M. Computed in float64, so that squaring loses no digit of a float32 matrix; on the CPU
+    where a device has no float64 (Apple's). Returned on the device of the matrix, in its dtype but at least in float32.
 
     Args:
         matrix: M. Vectors of singular values that are zero, or equal, are any orthonormal ones.
-        count: how many, at most n.
+        count: how many, from 1 to n.
     """
     wide = (matrix if matrix.device.type != "mps" else matrix.cpu()).double()
     _, vectors = torch.linalg.eigh(wide.mT @ wide)  # ascending
-    return at_least_float32(vectors[:, -count:].flip(1).mT.to(matrix.dtype)).to(matrix.device)
+    leading = vectors[:, -count:].flip(1).mT
+    return leading.to(matrix.device, torch.promote_types(matrix.dtype, torch.float32))
 
 
 def project_out(matrix: Float[Tensor, "d ..."], basis: Float[Tensor, "d k"]) -> Float[Tensor, "d ..."]:

@@ -108,9 +108,13 @@ def model_name(model: AnyModel) -> str:
     return EMBEDDED_MODEL if name == str(_embedded_directory()) else name
 
 
-def device_name(place: AnyModel | torch.device) -> str:
-    """A device, or that of a model, as a result names it: a GPU's model name, or the device's type."""
-    device: torch.device = place if isinstance(place, torch.device) else place.device
+def device_name(model: AnyModel) -> str:
+    """Where `model` is, as a result names it: a GPU's model name, or the device's type."""
+    return name_of_device(model.device)
+
+
+def name_of_device(device: torch.device) -> str:
+    """A device of this machine, as a result names it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

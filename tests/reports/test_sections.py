@@ -166,18 +166,19 @@ def test_what_is_missing_is_said() -> None:
     """Trials, seeds, errors and divergence, each in words."""
     found = outcomes(*seeds(50), *seeds(50, method="lora"), *seeds(50, method="1-vec"))
     lacking = [
-        {"learning_rate": 2e-3, "seed": 0, "split": "validation", "error": "OSError: full" + " again" * 40},
+        {"learning_rate": 2e-3, "seed": 0, "split": "validation", "error": "OSError: full" + "!" * 90 + "process 1"},
+        {"learning_rate": 2e-3, "seed": 1, "split": "validation", "error": "OSError: full" + "!" * 90 + "process 2"},
         {"learning_rate": None, "seed": 1, "split": "test", "error": None},
     ]
     object.__setattr__(found.cells[0], "missing", lacking)
     object.__setattr__(found.cells[1], "learning_rate", None)
     object.__setattr__(found.cells[1], "diverged", found.cells[1].learning_rates)
-    object.__setattr__(found.cells[1], "missing", lacking[1:])
+    object.__setattr__(found.cells[1], "missing", lacking[2:])
     (table,) = [part for part in contents.parts(found) if isinstance(part, Table)]
     assert [row.cells[2:] for row in table.rows] == [
         (
             "post-block",
-            "validation at rate 0.002; seed 1 on test; 1 run failed with OSError: full" + " again" * 17 + " …",
+            "validation at rate 0.002; seed 1 on test; 2 runs failed with OSError: full" + "!" * 67 + "…",
         ),
         ("lora", "training diverged at every rate"),
     ]

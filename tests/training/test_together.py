@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from tiny_language import LastLetter, tiny_model
 from training.runs_together import METHODS, assert_same_run, files, together
 from trimtab.methods import get_method
 from trimtab.training import RunDirectory
+from trimtab.training.gradient_start import point_at_gradient
 from trimtab.training.parallel_trainer import ParallelTrainer
+
+together_module = importlib.import_module("trimtab.training.together")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +58,17 @@ def test_prompts_that_begin_alike_are_shared_by_each_adapter(tmp_path: Path) -> 
         assert_same_run(RunDirectory(tmp_path / str(index)), alone, tolerance=1e-5)
 
 
-def test_adapters_of_one_configuration_start_along_the_same_gradient(tmp_path: Path) -> None:
+def test_adapters_of_one_configuration_start_along_the_same_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gradient is computed once for two of them, and again for those of another rank and other positions."""
+    seen = []
+
+    def counted(tuned: Any, dataset: Any, settings: Any, micro_batch: int, name: str) -> None:
+        seen.append(name)
+        point_at_gradient(tuned, dataset, settings, micro_batch, name)
+
+    monkeypatch.setattr(together_module, "point_at_gradient", counted)
     plus = "post-block-plus"
     chosen = [
         (get_method(plus), 1),
@@ -64,6 +77,7 @@ def test_adapters_of_one_configuration_start_along_the_same_gradient(tmp_path: P
         (get_method(plus, positions="all"), 1),
     ]
     assert together(tmp_path, chosen) == [None] * len(chosen)
+    assert seen == ["run0", "run2", "run3"]
     for index, (method, seed) in enumerate(chosen):
         alone = run(tmp_path / "alone" / str(index), method, settings=replace(SETTINGS, seed=seed))
         assert_same_run(RunDirectory(tmp_path / str(index)), alone, tolerance=1e-5)

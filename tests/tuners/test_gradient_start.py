@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tiny_models import steering_layers, tiny_model, token_ids
 from trimtab import JointConfig, SteeringConfig, start_from_gradient
+from trimtab.tuners.steering import copy_start
 
 IDS = token_ids(3, 9)
 LABELS = torch.where(torch.arange(9) > 5, IDS, -100)
@@ -72,6 +73,27 @@ def test_the_first_step_lowers_the_loss_more_than_from_a_random_start() -> None:
             return float(before - model(input_ids=IDS, labels=LABELS).loss)
 
     assert fall(SteeringConfig(r=2, init_weights="gradient")) > 1.2 * fall(SteeringConfig(r=2)) > 0
+
+
+def test_a_start_is_copied_between_adapters_of_one_configuration() -> None:
+    """Bit for bit; another rank, other layers and a name that is not there are refused."""
+    config = SteeringConfig(r=2, init_weights="gradient")
+    model = get_peft_model(tiny_model("llama"), config, adapter_name="first")
+    start_from_gradient(model, losses(model), "first")
+    model.add_adapter("second", config)
+    model.add_adapter("wider", SteeringConfig(r=3, init_weights="gradient"))
+    model.add_adapter("fewer", SteeringConfig(r=2, layers=[0], init_weights="gradient"))
+    copy_start(model, "first", "second")
+    for name, value in model.state_dict().items():
+        if ".first." in name and "down" in name:
+            assert torch.equal(value, model.state_dict()[name.replace(".first.", ".second.")])
+    for target, message in (
+        ("wider", "different ranks"),
+        ("fewer", "different modules"),
+        ("third", "no steering adapter"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            copy_start(model, "first", target)
 
 
 def test_it_is_a_no_op_still_and_leaves_no_gradients() -> None:

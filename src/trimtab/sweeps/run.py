@@ -55,7 +55,8 @@ class BaseModels:
         self._loaded = self._key = None
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            gc.collect()  # a trainer is part of a cycle
+        torch.cuda.empty_cache()
 
 
 def run_one(
@@ -205,7 +206,7 @@ def _trained_model(
 def reset_peak_memory(device: str) -> None:
     """Begin to measure anew, of models on `device`: a process that runs many would report the largest of them all.
 
-    What the last run held on a GPU and nothing uses is given back: other workers may share it.
+    What the last training held on a GPU and nothing uses is given back: other workers may share it.
     """
     resolved = resolve_device(device)
     if resolved.type == "cuda":

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from trimtab.files import write_text
-from trimtab.models import device_name, resolve_device
+from trimtab.models import name_of_device, resolve_device
 from trimtab.results import Environment, FailedRun
 from trimtab.sweeps.cells import write_cells
 from trimtab.sweeps.configuration import Configuration
@@ -86,7 +86,7 @@ def _run(run: Configuration, directory: SweepDirectory, bases: BaseModels, annou
         run_one(run, directory, bases)
     except Exception as error:
         bases.drop()
-        write_failure(run, directory, error, traceback.format_exc(), bases.device)
+        write_failure(run, directory, error, traceback.format_exc(), _where(bases))
 
 
 def _train(group: Group, directory: SweepDirectory, bases: BaseModels, announce: Announce) -> None:
@@ -100,7 +100,12 @@ def _train(group: Group, directory: SweepDirectory, bases: BaseModels, announce:
         return
     for run, diverged in errors:
         if not settled(run, directory):
-            write_failure(run, directory, diverged, "".join(traceback.format_exception(diverged)), bases.device)
+            write_failure(run, directory, diverged, "".join(traceback.format_exception(diverged)), _where(bases))
+
+
+def _where(bases: BaseModels) -> str:
+    """The device of this process's models, as a record names it."""
+    return name_of_device(resolve_device(bases.device))
 
 
 def write_failure(run: Configuration, directory: SweepDirectory, error: Exception, trace: str, device: str) -> None:
@@ -124,7 +129,7 @@ def write_failure(run: Configuration, directory: SweepDirectory, error: Exceptio
         traceback_file=trace_file.relative_to(directory.path).as_posix(),
         finished=now(),
         configuration=run.to_dict(),
-        environment=Environment.collect(device_name(resolve_device(device))),
+        environment=Environment.collect(device),
     ).save(directory.file(run, ".failed.json"))
     directory.remove_checkpoints(run)
 

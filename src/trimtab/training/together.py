@@ -198,7 +198,9 @@ def _attached(base: PreTrainedModel, jobs: Sequence[Job], dataset: Dataset | Non
                     tuned.add_adapter(_name(index), config)
                     tuned.set_adapter(_name(index))
                 if dataset is not None and getattr(config, "init_weights", None) == FROM_GRADIENT:
-                    first = started.setdefault(json.dumps(job.method.adapter, sort_keys=True), _name(index))
+                    first = started.setdefault(
+                        json.dumps(job.method.adapter, sort_keys=True, default=str), _name(index)
+                    )
                     if first == _name(index):
                         point_at_gradient(tuned, dataset, job.settings, job.settings.micro_batch(1), first)
                     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from textwrap import shorten
 
 from trimtab.reports.document import Paragraph, Part, Row, Table
 from trimtab.reports.outcomes import Outcomes
@@ -11,8 +10,8 @@ from trimtab.results import CellRecord
 
 TITLE = "What is here, and what is missing"
 ORDER = 0
-_LONGEST_ERROR = 120
-"""Characters; that of a GPU without memory goes on with a list of processes."""
+_LONGEST_ERROR = 80
+"""Characters; that of a GPU without memory goes on with numbers and a list of processes."""
 
 
 def parts(outcomes: Outcomes) -> list[Part]:
@@ -71,12 +70,13 @@ def _words(cell: CellRecord) -> str:
         texts.append("training diverged at every rate")
     elif seeds:
         texts.append(f"seed {', '.join(str(run['seed']) for run in seeds)} on {cell.split}")
-    errors = Counter(run["error"] for run in cell.missing if run["error"])
-    texts += [
-        f"{_count(number, 'run')} failed with {shorten(error, _LONGEST_ERROR, placeholder=' …')}"
-        for error, number in errors.items()
-    ]
+    errors = Counter(_shortened(run["error"]) for run in cell.missing if run["error"])
+    texts += [f"{_count(number, 'run')} failed with {error}" for error, number in errors.items()]
     return "; ".join(texts)
+
+
+def _shortened(error: str) -> str:
+    return error if len(error) <= _LONGEST_ERROR else error[:_LONGEST_ERROR] + "…"
 
 
 def _count(number: int, word: str) -> str:

@@ -61,12 +61,17 @@ def copy_start(model: nn.Module, source: str, target: str) -> None:
     """Start a fresh adapter as another of the same configuration, which `start_from_gradient` has pointed already.
 
     Raises:
-        ValueError: an adapter that is not on the model.
+        ValueError: an adapter that is not on the model, or another configuration.
     """
+    layers = _layers(model, target)
+    if layers != _layers(model, source):
+        raise ValueError(f"The adapters {source!r} and {target!r} steer different modules.")
+    pairs = [[_reading_factor(layer.intervention(name)) for name in (target, source)] for layer in layers]
+    if any(own.shape != other.shape for own, other in pairs):
+        raise ValueError(f"The adapters {source!r} and {target!r} have different ranks.")
     with torch.no_grad():
-        for layer in _layers(model, target):
-            factor = _reading_factor(layer.intervention(target))
-            factor.copy_(_reading_factor(layer.intervention(source)))
+        for own, other in pairs:
+            own.copy_(other)
 
 
 def _layers(model: nn.Module, adapter_name: str) -> list[SteeringLayer]:
