@@ -1,7 +1,7 @@
 """The paper's claims, one by one, on a sweep that has been run.
 
-    trimtab sweep recipes/smol-gpu-tables.yaml --together 12 --workers 8    # half an hour on one GPU; resumes
-    python benchmarks/claims.py                            # the page's table; seconds
+    trimtab sweep recipes/smol-gpu-tables.yaml --together 6 --workers 12    # one GPU; resumes
+    python benchmarks/claims.py                                             # the page's table; seconds
 
 A claim is that one method is better than another, or not worse by more than so many points. Both have answered the same
 test examples, with the same seeds. The difference is the mean over them; its standard error has two parts, that of

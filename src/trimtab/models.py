@@ -110,11 +110,7 @@ def model_name(model: AnyModel) -> str:
 
 def device_name(model: AnyModel) -> str:
     """Where `model` is, as a result names it: a GPU's model name, or the device's type."""
-    return name_of_device(model.device)
-
-
-def name_of_device(device: torch.device) -> str:
-    """A device of this machine, as a result names it."""
+    device: torch.device = model.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

@@ -53,10 +53,7 @@ class BaseModels:
     def drop(self) -> None:
         """Give the memory back."""
         self._loaded = self._key = None
-        gc.collect()
-        if torch.cuda.is_available():
-            gc.collect()  # a trainer is part of a cycle
-        torch.cuda.empty_cache()
+        _free_memory()
 
 
 def run_one(
@@ -203,6 +200,13 @@ def _trained_model(
         tuned.unload()
 
 
+def _free_memory() -> None:
+    """Give back what nothing uses; a trainer is part of a cycle."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def reset_peak_memory(device: str) -> None:
     """Begin to measure anew, of models on `device`: a process that runs many would report the largest of them all.
 
@@ -210,7 +214,7 @@ def reset_peak_memory(device: str) -> None:
     """
     resolved = resolve_device(device)
     if resolved.type == "cuda":
-        torch.cuda.empty_cache()
+        _free_memory()
         torch.cuda.reset_peak_memory_stats(resolved)
     else:
         with suppress(OSError):  # only Linux has the file, and not every container may write it

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from trimtab.files import write_text
-from trimtab.models import name_of_device, resolve_device
+from trimtab.models import resolve_device
 from trimtab.results import Environment, FailedRun
 from trimtab.sweeps.cells import write_cells
 from trimtab.sweeps.configuration import Configuration
@@ -104,8 +104,8 @@ def _train(group: Group, directory: SweepDirectory, bases: BaseModels, announce:
 
 
 def _where(bases: BaseModels) -> str:
-    """The device of this process's models, as a record names it."""
-    return name_of_device(resolve_device(bases.device))
+    """The device of this process's models; not "auto"."""
+    return str(resolve_device(bases.device))
 
 
 def write_failure(run: Configuration, directory: SweepDirectory, error: Exception, trace: str, device: str) -> None:
