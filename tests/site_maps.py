@@ -24,6 +24,7 @@ _LLAMA = {
     "mlp": ("model.layers.{}.mlp", "output"),
     "mlp_input": ("model.layers.{}.mlp", "input"),
     "attention": ("model.layers.{}.self_attn", "output"),
+    "attention_input": ("model.layers.{}.self_attn", "input"),
 }
 _NAMES = {
     "llama": _LLAMA,
@@ -38,6 +39,7 @@ _NAMES = {
         "mlp": ("transformer.h.{}.mlp", "output"),
         "mlp_input": ("transformer.h.{}.mlp", "input"),
         "attention": ("transformer.h.{}.attn", "output"),
+        "attention_input": ("transformer.h.{}.attn", "input"),
     },
 }
 
@@ -59,10 +61,15 @@ def shifted(model: PreTrainedModel, family: str, site: str, layer: int, shift: S
         h = h + shift(m * h) / m
         return h if isinstance(out, Tensor) else (h, *out[1:])
 
-    def before(module: Any, args: Any) -> Any:
-        return (args[0] + shift(args[0]), *args[1:])
+    def before(module: Any, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (args[0] + shift(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + shift(kwargs["hidden_states"])}
 
-    handle = module.register_forward_hook(output) if side == "output" else module.register_forward_pre_hook(before)
+    if side == "output":
+        handle = module.register_forward_hook(output)
+    else:
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield
     finally:

@@ -85,7 +85,16 @@ def steered_logits(
                 )
             )
         else:
-            handles.append(module.register_forward_pre_hook(lambda _, args, f=shifted: (f(args[0]), *args[1:])))
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda _, args, kwargs, f=shifted: (
+                        ((f(args[0]), *args[1:]), kwargs)
+                        if args
+                        else (args, {**kwargs, "hidden_states": f(kwargs["hidden_states"])})
+                    ),
+                    with_kwargs=True,
+                )
+            )
     try:
         return base(use_cache=False, **inputs).logits
     finally:

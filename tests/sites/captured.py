@@ -29,7 +29,7 @@ class Captured:
             for host in hosts:
                 module, key = model.get_submodule(host.module), (site, host.layer)
                 if host.side == "input":
-                    handles.append(module.register_forward_pre_hook(self.keeper(key)))
+                    handles.append(module.register_forward_pre_hook(self.reader(key), with_kwargs=True))
                 else:
                     handles.append(module.register_forward_hook(self.keeper(key)))
         for i, layer in enumerate(decoder_layers(model)[1]):
@@ -42,6 +42,12 @@ class Captured:
     def keeper(self, key: tuple[str, int]) -> Any:
         def keep(module: nn.Module, *args_and_output: Any) -> None:
             self.at[key] = tensor(args_and_output[-1]).clone()
+
+        return keep
+
+    def reader(self, key: tuple[str, int]) -> Any:
+        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.at[key] = (args[0] if args else kwargs["hidden_states"]).clone()
 
         return keep
 

@@ -15,8 +15,8 @@ from trimtab.sites.families import known_families
 
 
 def test_the_sites_are_the_files_of_the_folder() -> None:
-    """The five sites of the method are there, in alphabetical order; helpers in the folder are not."""
-    assert site_names() == ("attention", "block", "heads", "mlp", "mlp_input")
+    """The six sites are there, in alphabetical order; helpers in the folder are not."""
+    assert site_names() == ("attention", "attention_input", "block", "heads", "mlp", "mlp_input")
 
 
 def test_hosts_are_named_in_the_model_that_was_passed_in(tiny: Any) -> None:
@@ -28,11 +28,12 @@ def test_hosts_are_named_in_the_model_that_was_passed_in(tiny: Any) -> None:
 
 
 def test_the_input_side_is_where_something_is_read(tiny: Any, family: str) -> None:
-    """mlp_input and heads are arguments of their hosts, the other sites are what their hosts return."""
+    """attention_input, mlp_input and heads are arguments of their hosts, the other sites are what their hosts return."""
     model = tiny(family)
     sides = {site: {host.side for host in locate(model, site)} for site in site_names()}
     read, made = {"input"}, {"output"}
-    assert sides == {"attention": made, "block": made, "heads": read, "mlp": made, "mlp_input": read}
+    reading = dict.fromkeys(("attention_input", "heads", "mlp_input"), read)
+    assert sides == {**dict.fromkeys(("attention", "block", "mlp"), made), **reading}
 
 
 def test_layers_are_those_asked_for_in_order(tiny: Any) -> None:
@@ -60,7 +61,9 @@ def test_layers_that_cannot_be_are_refused(tiny: Any, layers: list[Any], message
 
 def test_an_unknown_site_names_the_nearest(tiny: Any) -> None:
     """A misspelt site is refused, with the nearest name and all choices."""
-    with pytest.raises(ValueError, match=r"Unknown site 'mlp_imput'\. Did you mean 'mlp_input'\?.*attention, block"):
+    with pytest.raises(
+        ValueError, match=r"Unknown site 'mlp_imput'\. Did you mean 'mlp_input'\?.*attention, attention_input, block"
+    ):
         locate(tiny("llama"), "mlp_imput")
 
 

@@ -66,6 +66,10 @@ ORACLES: dict[str, Any] = {
 }
 
 
+NORMS = {"gpt2": "ln_1", "gptj": "ln_1", "opt": "self_attn_layer_norm"}
+"""The norm in front of attention where it is not called input_layernorm; OLMo 2 has none."""
+
+
 @cache
 def flow(family: str) -> tuple[nn.Module, Captured]:
     """The family's tiny model and its tensors, for tests that change neither."""
@@ -107,6 +111,33 @@ def test_the_mlp_reads_mlp_input_and_adds_mlp(family: str) -> None:
         with torch.no_grad():
             assert_close(norm(layer, x, u), captured["mlp_input", i], **TOLERANCE)
             assert_close(mlp(layer, captured["mlp_input", i]), captured["mlp", i], **TOLERANCE)
+
+
+def test_attention_reads_attention_input(family: str) -> None:
+    """attention_input is the normalised input of the layer, and shifting it reaches the stream through attention alone."""
+    model, captured = flow(family)
+    for i, layer in enumerate(decoder_layers(model)[1]):
+        x = captured["x", i]
+        norm = nn.Identity() if family == "olmo2" else getattr(layer, NORMS.get(family, "input_layernorm"))
+        with torch.no_grad():
+            assert_close(norm(x), captured["attention_input", i], **TOLERANCE)
+
+    (host,) = locate(model, "attention_input", [1])
+    vector = torch.randn(host.width, generator=torch.Generator().manual_seed(1))
+
+    def shift(_: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (args[0] + vector, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + vector}
+
+    handle = model.get_submodule(host.module).register_forward_pre_hook(shift, with_kwargs=True)
+    shifted = Captured(model)
+    handle.remove()
+    assert torch.equal(shifted["x", 1], captured["x", 1])
+    assert (shifted["attention", 1] - captured["attention", 1]).abs().mean() > 1e-3
+    m = multiplier(model)
+    total = shifted["x", 1] + m * shifted["attention", 1] + m * shifted["mlp", 1]
+    assert_close(total, shifted["block", 1], **TOLERANCE)
 
 
 def test_attention_is_the_projection_of_the_heads(family: str) -> None:

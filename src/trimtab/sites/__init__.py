@@ -18,12 +18,26 @@ from trimtab.sites._structure import family_by_structure, missing
 from trimtab.sites.base import DecoderLayer, Family, Host
 from trimtab.sites.families import known_families
 
-__all__ = ["Family", "Host", "decoder_layers", "family_of", "locate", "site_names"]
+__all__ = ["Family", "Host", "decoder_layers", "family_of", "locate", "site_names", "sites_in"]
 
 
 def site_names() -> tuple[str, ...]:
     """The sites there are, in alphabetical order."""
     return tuple(sorted(_sites()))
+
+
+def sites_in(names: str) -> tuple[str, ...]:
+    """The sites that are named, joined by "+", as in "block+mlp_input".
+
+    Raises:
+        ValueError: an unknown site (with the nearest one), or one that is named twice.
+    """
+    sites = tuple(names.split("+"))
+    for site in sites:
+        check_choice("site", site, site_names())
+        if sites.count(site) > 1:
+            raise ValueError(f"site={names!r} names {site!r} twice.")
+    return sites
 
 
 def locate(model: nn.Module, site: str, layers: Sequence[int] | None = None) -> list[Host]:

@@ -13,7 +13,8 @@ from transformers import PretrainedConfig
 class Host:
     """A module whose input or output IS the tensor of a site.
 
-    A module's output may be a tuple (attention returns its weights too); the tensor is then its first entry.
+    A module's output may be a tuple (attention returns its weights too); the tensor is then its first entry. What a
+    module reads may come as its first argument or as the keyword `hidden_states`.
     The tensor is (batch, tokens, width), or (batch * tokens, width) where a family flattens it (OPT's MLP).
 
     Where a family applies dropout between the sub-layer and the stream, the tensor is the one before it, so
@@ -46,6 +47,7 @@ class Family:
         model_types: `config.model_type` of the text models that are known, by test, to be built like this.
         attention: the module whose output is what attention adds to the stream (the norm behind it, if any).
         mlp: the module whose output is what the MLP adds to the stream (likewise).
+        attention_input: the module whose first argument is what attention reads.
         mlp_input: the module whose first argument is what the MLP reads.
         heads: the output projection of attention; its argument is the concatenation of the heads' outputs.
         norms: children of the layer that normalise what a sub-layer reads. A layer with any other child that
@@ -59,6 +61,7 @@ class Family:
     model_types: tuple[str, ...]
     attention: str
     mlp: str
+    attention_input: str
     mlp_input: str
     heads: str
     norms: tuple[str, ...]
@@ -68,7 +71,7 @@ class Family:
     @property
     def paths(self) -> tuple[str, ...]:
         """The modules that carry sites, each once."""
-        return tuple(dict.fromkeys((self.attention, self.mlp, self.mlp_input, self.heads)))
+        return tuple(dict.fromkeys((self.attention, self.mlp, self.attention_input, self.mlp_input, self.heads)))
 
     def multiplier_in(self, config: PretrainedConfig) -> float:
         """The factor on what a sub-layer adds to the stream, in a model with this config."""

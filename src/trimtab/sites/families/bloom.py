@@ -15,6 +15,7 @@ FAMILY = Family(
     model_types=("bloom",),
     attention="self_attention.dense",
     mlp="mlp.dense_4h_to_h",
+    attention_input="self_attention",
     mlp_input="mlp",
     heads="self_attention.dense",
     norms=("input_layernorm", "post_attention_layernorm"),

@@ -17,6 +17,7 @@ FAMILY = Family(
     model_types=("gemma2", "gemma3_text", "olmo2"),
     attention="post_attention_layernorm",
     mlp="post_feedforward_layernorm",
+    attention_input="self_attn",
     mlp_input="mlp",
     heads="self_attn.o_proj",
     norms=("input_layernorm", "pre_feedforward_layernorm"),

@@ -12,6 +12,7 @@ FAMILY = Family(
     model_types=("gpt2",),
     attention="attn",
     mlp="mlp",
+    attention_input="attn",
     mlp_input="mlp",
     heads="attn.c_proj",
     norms=("ln_1", "ln_2"),

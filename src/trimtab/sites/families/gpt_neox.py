@@ -14,6 +14,7 @@ FAMILY = Family(
     model_types=("gpt_neox",),
     attention="attention",
     mlp="mlp",
+    attention_input="attention",
     mlp_input="mlp",
     heads="attention.dense",
     norms=("input_layernorm", "post_attention_layernorm"),

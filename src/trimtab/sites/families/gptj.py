@@ -13,6 +13,7 @@ FAMILY = Family(
     model_types=("gptj",),
     attention="attn",
     mlp="mlp",
+    attention_input="attn",
     mlp_input="mlp",
     heads="attn.out_proj",
     norms=("ln_1",),

@@ -12,6 +12,7 @@ FAMILY = Family(
     model_types=("granite",),
     attention="self_attn",
     mlp="mlp",
+    attention_input="self_attn",
     mlp_input="mlp",
     heads="self_attn.o_proj",
     norms=("input_layernorm", "post_attention_layernorm"),

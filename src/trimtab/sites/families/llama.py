@@ -15,6 +15,7 @@ FAMILY = Family(
     model_types=("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "smollm3", "phi3"),
     attention="self_attn",
     mlp="mlp",
+    attention_input="self_attn",
     mlp_input="mlp",
     heads="self_attn.o_proj",
     norms=("input_layernorm", "post_attention_layernorm"),

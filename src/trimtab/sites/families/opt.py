@@ -15,6 +15,7 @@ FAMILY = Family(
     model_types=("opt",),
     attention="self_attn",
     mlp="fc2",
+    attention_input="self_attn",
     mlp_input="fc1",
     heads="self_attn.out_proj",
     norms=("self_attn_layer_norm", "final_layer_norm"),

@@ -46,7 +46,8 @@ class JointModel(SteeringModel):
         super()._inject(model, adapter_name, **options)
         interventions = {
             host.layer: getattr(model.get_submodule(name), CHILD_NAME[host.side]).intervention(adapter_name)
-            for name, host in self._hosts.items()
+            for name, hosts in self._hosts.items()
+            for host in hosts.values()
         }
         constrain(model, interventions, config, adapter_name)
         scale_lora(model, adapter_name, config.strength)

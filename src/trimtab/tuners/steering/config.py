@@ -13,8 +13,7 @@ from peft.utils.peft_types import PeftType
 from trimtab.interventions import Intervention, InterventionOptions, get_intervention
 from trimtab.interventions.activations import get_activation
 from trimtab.positions import PositionPolicy, parse_positions
-from trimtab.registry import check_choice
-from trimtab.sites import site_names
+from trimtab.sites import sites_in
 from trimtab.tuners.steering.files import adapter_tensors, add_loading_note
 from trimtab.tuners.steering.heads import check_selection, checked_heads
 from trimtab.tuners.steering.options import is_saved, with_known_options
@@ -37,8 +36,8 @@ class SteeringConfig(PeftConfig):
     Args:
         r: rank of a low-rank shift, 1 <= r <= width of the site. Interventions without a rank do not read it.
         site: where: `block` (the residual stream after the decoder layer), `mlp` and `attention` (what the
-            sub-layer adds to the stream), `mlp_input` (what the MLP reads), `heads` (what the attention's output
-            projection reads).
+            sub-layer adds to the stream), `mlp_input` and `attention_input` (what it reads), `heads` (what the
+            attention's output projection reads); or several of them, joined by "+", each with a shift of its own.
         intervention: what: `low_rank`, `vector`, `loreft`, `direft`, `nodireft`, or one that edits attention heads
             (`head_scale`, `head_bias`, `jola`).
         activation: f in W_up f(W_down h): None (linear), `silu`, `gelu`, `relu` or `tanh`.
@@ -109,7 +108,7 @@ class SteeringConfig(PeftConfig):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's tuners keep it
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
-        check_choice("site", self.site, site_names())
+        sites_in(self.site)
         intervention = get_intervention(self.intervention)
         get_activation(self.activation)
         parse_positions(self.positions)
@@ -174,6 +173,11 @@ class SteeringConfig(PeftConfig):
         number = isinstance(self.penalty, int | float) and not isinstance(self.penalty, bool)
         if not number or not math.isfinite(self.penalty) or self.penalty < 0:
             raise ValueError(f"penalty={self.penalty!r} must be a finite number of at least 0.")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that are steered."""
+        return sites_in(self.site)
 
     @property
     def steered_layers(self) -> list[int] | None:

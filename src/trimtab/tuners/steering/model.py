@@ -44,10 +44,12 @@ class SteeringModel(NamedTuner):
         """Find the hosts, and refuse an adapter that was saved for another base, before anything is changed."""
         base = base_facts(model)
         check_base(getattr(peft_config, "_saved_base", None) or {}, base)
-        self._hosts: dict[str, Host] = {}
-        if peft_config.target_modules is None:
-            hosts = locate(model, peft_config.site, peft_config.steered_layers)
-            self._hosts = {host.module: host for host in hosts}
+        self._hosts: dict[str, dict[str, Host]] = {}  # by module, then by site: attention may carry two of them
+        hosts: list[Host] = []
+        for site in peft_config.sites if peft_config.target_modules is None else ():
+            hosts = locate(model, site, peft_config.steered_layers)
+            for host in hosts:
+                self._hosts.setdefault(host.module, {})[site] = host
         if peft_config.select_heads is not None:
             raise ValueError(
                 f"select_heads={peft_config.select_heads} leaves open which heads: trimtab.training.train finds them, "
@@ -73,23 +75,27 @@ class SteeringModel(NamedTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        """Add the adapter to the host's steering layer, which is made if it is the first one there."""
-        host = self._hosts.get(current_key)
+        """Add the adapter to the steering layers of a module, which are made if it is the first one there."""
+        for site, host in self._hosts.get(current_key, {"": None}).items():
+            self._steer(peft_config, adapter_name, target, current_key, site, host)
+
+    def _steer(
+        self, peft_config: SteeringConfig, adapter_name: str, target: nn.Module, key: str, site: str, host: Host | None
+    ) -> None:
+        """Add the adapter to one side of a module; `host` is None where `target_modules` named it."""
         side = "output" if host is None else host.side
         layer = getattr(target, CHILD_NAME[side], None)
         if layer is None:
             layer = SteeringLayer(target, side, self._context)
         elif not isinstance(layer, SteeringLayer):
-            raise ValueError(
-                f"Cannot steer {current_key!r}: it has something of its own that is called {CHILD_NAME[side]!r}."
-            )
+            raise ValueError(f"Cannot steer {key!r}: it has something of its own that is called {CHILD_NAME[side]!r}.")
         layer.update_layer(
             adapter_name,
             peft_config,
-            width=output_width(target, current_key) if host is None else host.width,
+            width=output_width(target, key) if host is None else host.width,
             multiplier=1.0 if host is None else host.multiplier,
-            bias_owner=bias_owner(self.model, target, host, peft_config.site),
-            heads=self._heads.get(current_key),
+            bias_owner=bias_owner(self.model, target, host, site),
+            heads=self._heads.get(key),
         )
         if adapter_name not in self.active_adapters:
             layer.steering_interventions[adapter_name].requires_grad_(False)
