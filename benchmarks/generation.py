@@ -73,12 +73,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     models, tokenizer = _models(options)
     generated = _generation(models, options)
-    inside = _inside(models[POST_BLOCK], options)
+    inside = {rows: _inside(models[POST_BLOCK], rows, options) for rows in options.rows}
     evaluated = _evaluation(models[POST_BLOCK], tokenizer, options)
     results = {
         "seconds a token": _named(generated.seconds),
         "ratio to the base": _named(generated.ratios),
-        "seconds in a steering layer": inside,
+        "seconds in a steering layer": {f"{rows} at a time": seconds for rows, seconds in inside.items()},
         "examples a second": evaluated.throughput,
     }
     write_results("generation", options, where, results, markdown(options, generated, inside, evaluated))
@@ -116,12 +116,12 @@ def _generation(models: dict[str, nn.Module], options: argparse.Namespace) -> Ge
     return generated
 
 
-def _inside(model: Any, options: argparse.Namespace) -> list[float]:
-    """The median seconds of a steering layer's forward, one sequence at a time, in each round."""
+def _inside(model: Any, rows: int, options: argparse.Namespace) -> list[float]:
+    """The median seconds of a steering layer's forward, with so many sequences, in each round."""
     layers = [module for module in model.modules() if isinstance(module, SteeringLayer)]
     medians = []
     for _ in range(options.rounds):
-        decoding = Decoding(model, _prompt(model, 1, options.prompt))
+        decoding = Decoding(model, _prompt(model, rows, options.prompt))
         decoding.step()
         with timed(layers) as seconds:
             for _ in range(options.new - 1):
@@ -151,7 +151,9 @@ def _evaluation(model: Any, tokenizer: Any, options: argparse.Namespace) -> Eval
     return Evaluated(options.examples, throughput)
 
 
-def markdown(options: argparse.Namespace, generated: Generated, inside: list[float], evaluated: Evaluated) -> str:
+def markdown(
+    options: argparse.Namespace, generated: Generated, inside: dict[int, list[float]], evaluated: Evaluated
+) -> str:
     """The section of the page."""
     cells = [
         [name, str(rows), f"{1000 * statistics.median(seconds):.1f}", f"{statistics.median(ratios):.3f}"]
@@ -165,6 +167,10 @@ def markdown(options: argparse.Namespace, generated: Generated, inside: list[flo
         for rows in options.rows
     ]
     targets.append(Target("evaluation: in batches / one by one", ">=", 4.0).row(batched / single))
+    calls = ", ".join(
+        f"{1e6 * statistics.median(seconds):.0f} µs with {rows} sequence{'' if rows == 1 else 's'}"
+        for rows, seconds in inside.items()
+    )
     parts = [
         "## Generation and evaluation\n",
         f"Median time of one of {options.new} new tokens after a prompt of {options.prompt}, over {options.rounds} "
@@ -173,8 +179,8 @@ def markdown(options: argparse.Namespace, generated: Generated, inside: list[flo
         "Adapters are not merged; LoRA's can be, and costs nothing then.\n",
         table(["model", "sequences", "ms a token", "/ base"], cells),
         "The base stands there twice: how far its second ratio is from 1 is what this machine cannot tell apart. "
-        f"A call of a steering layer takes {1e6 * statistics.median(inside):.0f} µs of a token ({POST_BLOCK} alone, "
-        "one sequence); the rest of what an adapter costs is PyTorch's handling of the hooks.\n",
+        f"A call of a steering layer takes {calls} ({POST_BLOCK} alone); the rest of what an adapter costs is "
+        "PyTorch's handling of the hooks.\n",
         f"Evaluation of {evaluated.n} examples of {TASK} with {POST_BLOCK}, median of {options.evaluations} "
         f"rounds: {single:.2f} examples a second one by one, {batched:.2f} in batches of similar length with "
         f"at most {BATCH_TOKENS['in batches']:,} tokens.\n",

@@ -28,7 +28,7 @@ def test_hosts_are_named_in_the_model_that_was_passed_in(tiny: Any) -> None:
 
 
 def test_the_input_side_is_where_something_is_read(tiny: Any, family: str) -> None:
-    """attention_input, mlp_input and heads are arguments of their hosts, the other sites are what their hosts return."""
+    """The two inputs and heads are arguments of their hosts, the other sites are what their hosts return."""
     model = tiny(family)
     sides = {site: {host.side for host in locate(model, site)} for site in site_names()}
     read, made = {"input"}, {"output"}

@@ -114,7 +114,7 @@ def test_the_mlp_reads_mlp_input_and_adds_mlp(family: str) -> None:
 
 
 def test_attention_reads_attention_input(family: str) -> None:
-    """attention_input is the normalised input of the layer, and shifting it reaches the stream through attention alone."""
+    """It is the normalised input of the layer, and a shift of it reaches the stream through attention alone."""
     model, captured = flow(family)
     for i, layer in enumerate(decoder_layers(model)[1]):
         x = captured["x", i]

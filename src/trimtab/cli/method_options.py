@@ -13,7 +13,7 @@ class MethodOptions:
     """Changes to the method. What is not given stays as the method has it.
 
     Args:
-        site: where: block, mlp, mlp_input, attention or heads.
+        site: where: block, mlp, mlp_input, attention, attention_input or heads, or several, joined by "+".
         intervention: what: low_rank, vector, loreft, ...; `trimtab methods` names all.
         positions: which tokens: all, all_but_first(n), last_prompt, first_last(n,m) or generated.
         layers: which decoder layers, as in [0,1,2].

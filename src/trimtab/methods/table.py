@@ -109,8 +109,8 @@ _ROWS = (
     replace(
         _row(
             "block-and-inputs",
-            "post-block and, with shifts of their own, what attention and the MLP read: with a bias, the first token left "
-            "alone, W_down and the bias at higher rates (ours)",
+            "post-block and shifts of what attention and the MLP read, with a bias, which leave the first token alone, "
+            "W_down and the bias at higher rates (ours)",
             RATES_OF_SEVERAL_SITES,
             "steering",
             "cosine",
