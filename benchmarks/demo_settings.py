@@ -1,4 +1,4 @@
-"""The grid in which post-block-plus was found, on validation examples only; recipes/smol-demo.yaml came after it.
+"""The grid from which the demo's settings were chosen, on validation examples only.
 
     python benchmarks/demo_settings.py          # appends to benchmarks/results/demo_settings.jsonl, resumable
 

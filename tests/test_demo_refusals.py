@@ -24,7 +24,6 @@ from trimtab.demo import DemoSettings, run_demo
         ({"methods": {}}, "at least one method"),
         ({"task": "listops-smal"}, "listops-small"),
         ({"epochs": 0.0}, "epochs"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused(change: dict[str, object], message: str) -> None:
