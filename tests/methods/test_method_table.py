@@ -51,7 +51,6 @@ COUNTS = {
     "1-vec": 17_280,
     "post-block-normalized": LOW_RANK + VECTOR,
     "post-block-plus": LOW_RANK + VECTOR,
-    "block-and-inputs": 3 * (LOW_RANK + VECTOR),
     "post-mlp": LOW_RANK,
     "post-mlp-nonlinear": LOW_RANK,
     "post-mlp-vector": VECTOR,
@@ -127,12 +126,7 @@ def test_a_rank_that_does_not_fit_is_an_error() -> None:
 def test_rules_of_the_paper(name: str) -> None:
     """Constant and plain for steering, but for ours and JoLA; cosine with warm-up for these and for weights."""
     method = METHODS[name]
-    if method.family == "steering" and name not in {
-        "post-block-normalized",
-        "post-block-plus",
-        "block-and-inputs",
-        "jola",
-    }:
+    if method.family == "steering" and name not in {"post-block-normalized", "post-block-plus", "jola"}:
         assert (method.schedule, method.warmup_ratio) == ("constant", 0.0)
     else:
         assert method.schedule == "cosine"

@@ -19,8 +19,6 @@ RATES_OF_LORA = (5e-5, 1e-4, 3e-4, 7e-4, 1.5e-3)
 RATES_OF_MATRICES = (5e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 RATES_OF_WRITING = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Lower ones, for W_up where W_down and the bias have multiples of its rate."""
-RATES_OF_SEVERAL_SITES = (7.5e-5, 1.5e-4, 3e-4, 6e-4, 1.2e-3)
-"""Lower still: what attention and the MLP read has been through a norm and is small."""
 RATES_OF_VECTORS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
 """Those of rank 1 and of heads too: one number or two for each dimension of a layer."""
 
@@ -105,22 +103,6 @@ _ROWS = (
             init_weights="gradient",
         ),
         rate_factors={"down": 3.0, "bias": 10.0},
-    ),
-    replace(
-        _row(
-            "block-and-inputs",
-            "post-block and shifts of what attention and the MLP read, with a bias, which leave the first token alone, "
-            "W_down and the bias at higher rates (ours)",
-            RATES_OF_SEVERAL_SITES,
-            "steering",
-            "cosine",
-            0.05,
-            r=8,
-            site="block+attention_input+mlp_input",
-            positions="all_but_first(1)",
-            use_bias=True,
-        ),
-        rate_factors={"down": 3.0, "bias": 3.0},
     ),
     # Inside the block.
     _low_rank("post-mlp", "linear, rank 8, on what the MLP adds to the stream", site="mlp"),
