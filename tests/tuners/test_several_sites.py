@@ -121,9 +121,11 @@ def test_cached_and_un_cached_agree(family: str) -> None:
         ("block+mlp_imput", "Did you mean 'mlp_input'"),
         ("block+mlp+block", "names 'block' twice"),
         ("block+", "Unknown site ''"),
+        (["block", "mlp_input"], "joined by '\\+'"),
+        (None, "must be a text"),
     ],
 )
-def test_sites_that_are_not_there_are_refused(site: str, message: str) -> None:
+def test_sites_that_are_not_there_are_refused(site: Any, message: str) -> None:
     """Before a model is touched, with the nearest name."""
     with pytest.raises(ValueError, match=message):
         SteeringConfig(site=site)

@@ -40,7 +40,7 @@ def method_table(model: str | None) -> Group:
         *misfits,
         "",
         "Each method has five learning rates, the default in brackets. Every choice can be changed:",
-        f"--site          {', '.join(site_names())}",
+        f"--site          {', '.join(site_names())}; several joined by +",
         f"--intervention  {', '.join(intervention_names())}",
         f"--positions     {', '.join(POLICIES)}",
         "--layers        all, or as in [0,1,2]",

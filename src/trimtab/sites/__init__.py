@@ -30,8 +30,10 @@ def sites_in(names: str) -> tuple[str, ...]:
     """The sites that are named, joined by "+", as in "block+mlp_input".
 
     Raises:
-        ValueError: an unknown site (with the nearest one), or one that is named twice.
+        ValueError: an unknown site (with the nearest one), one that is named twice, or something else than a text.
     """
+    if not isinstance(names, str):
+        raise ValueError(f"site={names!r} must be a text: one site, or several joined by '+', as in 'block+mlp_input'.")
     sites = tuple(names.split("+"))
     for site in sites:
         check_choice("site", site, site_names())
