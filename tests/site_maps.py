@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from first_argument import replace_first_argument
 from tiny_models import token_ids
 
 Shift = Callable[[Tensor], Tensor]
@@ -61,15 +62,10 @@ def shifted(model: PreTrainedModel, family: str, site: str, layer: int, shift: S
         h = h + shift(m * h) / m
         return h if isinstance(out, Tensor) else (h, *out[1:])
 
-    def before(module: Any, args: Any, kwargs: Any) -> Any:
-        if args:
-            return (args[0] + shift(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + shift(kwargs["hidden_states"])}
-
     if side == "output":
         handle = module.register_forward_hook(output)
     else:
-        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        handle = replace_first_argument(module, lambda h: h + shift(h))
     try:
         yield
     finally:

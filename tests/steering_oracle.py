@@ -13,6 +13,7 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from first_argument import replace_first_argument
 from tiny_models import draw_adapters, steering_layers, tiny_model
 from trimtab import SteeringConfig
 from trimtab.sites import locate
@@ -85,16 +86,7 @@ def steered_logits(
                 )
             )
         else:
-            handles.append(
-                module.register_forward_pre_hook(
-                    lambda _, args, kwargs, f=shifted: (
-                        ((f(args[0]), *args[1:]), kwargs)
-                        if args
-                        else (args, {**kwargs, "hidden_states": f(kwargs["hidden_states"])})
-                    ),
-                    with_kwargs=True,
-                )
-            )
+            handles.append(replace_first_argument(module, shifted))
     try:
         return base(use_cache=False, **inputs).logits
     finally:

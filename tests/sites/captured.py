@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from first_argument import replace_first_argument
 from trimtab.sites import Host, decoder_layers, locate, site_names
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 30], [9, 9, 11, 2, 60, 1]])
@@ -29,7 +30,7 @@ class Captured:
             for host in hosts:
                 module, key = model.get_submodule(host.module), (site, host.layer)
                 if host.side == "input":
-                    handles.append(module.register_forward_pre_hook(self.reader(key), with_kwargs=True))
+                    handles.append(replace_first_argument(module, self.reader(key)))
                 else:
                     handles.append(module.register_forward_hook(self.keeper(key)))
         for i, layer in enumerate(decoder_layers(model)[1]):
@@ -46,8 +47,9 @@ class Captured:
         return keep
 
     def reader(self, key: tuple[str, int]) -> Any:
-        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.at[key] = (args[0] if args else kwargs["hidden_states"]).clone()
+        def keep(h: Tensor) -> Tensor:
+            self.at[key] = h.clone()
+            return h
 
         return keep
 

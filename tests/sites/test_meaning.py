@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from first_argument import replace_first_argument
 from sites.captured import Captured
 from sites.site_models import tiny_model
 from trimtab.sites import decoder_layers, locate
@@ -124,13 +125,7 @@ def test_attention_reads_attention_input(family: str) -> None:
 
     (host,) = locate(model, "attention_input", [1])
     vector = torch.randn(host.width, generator=torch.Generator().manual_seed(1))
-
-    def shift(_: nn.Module, args: Any, kwargs: Any) -> Any:
-        if args:
-            return (args[0] + vector, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + vector}
-
-    handle = model.get_submodule(host.module).register_forward_pre_hook(shift, with_kwargs=True)
+    handle = replace_first_argument(model.get_submodule(host.module), lambda h: h + vector)
     shifted = Captured(model)
     handle.remove()
     assert torch.equal(shifted["x", 1], captured["x", 1])
