@@ -37,6 +37,16 @@ def test_a_sweep_goes_on_from_nothing_but_the_results_of_another(
     assert len(ran) == 2
 
 
+def test_the_plan_counts_what_would_be_taken_over(folder: Path, elsewhere: Path, tmp_path: Path) -> None:
+    """Six of the eight runs are done elsewhere; a plan says so and writes nothing."""
+    out = tmp_path / "out"
+    printed = quietly(small_recipe(folder), out, plan_only=True, take_over=[elsewhere])
+    assert "6 of 8 runs done" in printed
+    assert "to go with" not in printed, "times of another machine"
+    assert "0 of 8 runs done" in quietly(small_recipe(folder), out, plan_only=True)
+    assert not out.exists()
+
+
 def test_answers_come_along_where_they_are(folder: Path, elsewhere: Path, tmp_path: Path) -> None:
     """From a directory every answer is there afterwards; `right` says the same, character by character."""
     quietly(small_recipe(folder, seeds=[0]), tmp_path / "out", take_over=[elsewhere])

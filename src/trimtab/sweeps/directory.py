@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -111,6 +111,11 @@ class SweepDirectory:
                 return None
             self._records[run.hash] = record
         return self._records[run.hash]
+
+    def suppose(self, records: Iterable[RunRecord]) -> None:
+        """Let the runs of `records` count as finished for this object, and write nothing: for a plan."""
+        for record in records:
+            self._records.setdefault(record.run, record)
 
     def failure(self, run: Configuration) -> FailedRun | None:
         """The record of a failed run."""

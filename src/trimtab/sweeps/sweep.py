@@ -72,7 +72,9 @@ def sweep(
     parameters = trainable_parameters(grid)
     with _tasks_say(logging.WARNING):
         check_data(grid)
-    if not plan_only:
+    if plan_only:
+        directory.suppose(record for _, record, _ in elsewhere)
+    else:
         directory.open(recipe.to_dict())
         taken = take_over_runs(elsewhere, directory)
         if take_over:
@@ -83,8 +85,10 @@ def sweep(
 
     with _tasks_say(logging.ERROR):  # they are loaded once a run
         costs = Costs()
+        foreign = {run.hash for run, _, _ in elsewhere}  # another machine's times say nothing of this one's
         for record in _finished(grid, directory):
-            costs.learn(record)
+            if record.run not in foreign:
+                costs.learn(record)
         if probe:
             executor.probe(grid, directory, costs)
         console.print(plan_table(grid, directory, parameters, costs, options.workers))
