@@ -3,10 +3,11 @@
     trimtab sweep recipes/smol-epochs.yaml --together 6        # two hours on one core; resumes
     python benchmarks/against_lora.py --sweep runs/smol-epochs    # the page's table; seconds
 
-So too for recipes/smol-against-lora.yaml, which has not been run to its end. Writes NAME.jsonl (a line for each method;
-NAME is "epochs" here) into benchmarks/results and a table of docs/against-lora.md. Within a sweep all answered the same
-examples with the same seeds: the difference to LoRA is the mean over both, its standard error that of examples and
-seeds together. Methods that are not finished are left out, but LoRA has to be finished.
+So too for recipes/smol-inputs.yaml, smol-batches-of-two.yaml and smol-against-lora.yaml (which has not been run).
+Writes NAME.jsonl (a line for each method; NAME is "epochs" here) into benchmarks/results and a table of
+docs/against-lora.md. Within a sweep all answered the same examples with the same seeds: the difference to LoRA is the
+mean over both, its standard error that of examples and seeds together. Methods that are not finished are left out, but
+LoRA has to be finished.
 """
 
 from __future__ import annotations

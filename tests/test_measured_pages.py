@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("study", {"study": "study"}),
         ("comparison", {"comparison": "comparison"}),
         ("claims", {"claims": "claims"}),
-        ("against-lora", {"epochs": "against_lora", "inputs": "against_lora"}),
+        ("against-lora", dict.fromkeys(("batches-of-two", "epochs", "inputs"), "against_lora")),
         ("gradient-clipping", {"clipping": "seed_by_seed", "fewer-examples": "seed_by_seed"}),
     ],
 )
