@@ -85,9 +85,9 @@ def sweep(
 
     with _tasks_say(logging.ERROR):  # they are loaded once a run
         costs = Costs()
-        foreign = {run.hash for run, _, _ in elsewhere}  # another machine's times say nothing of this one's
+        theirs = {record.run: record for _, record, _ in elsewhere}
         for record in _finished(grid, directory):
-            if record.run not in foreign:
+            if record != theirs.get(record.run):  # another machine's times say nothing of this one's
                 costs.learn(record)
         if probe:
             executor.probe(grid, directory, costs)
