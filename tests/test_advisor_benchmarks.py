@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "train.jsonl").write_text("".join(lines))
     for name in ("validation", "test"):  # other prompts in each
         (tmp_path / f"{name}.jsonl").write_text("".join(lines[:4]).replace("\\n", f" {name}\\n"))
-    task = {name: f"{name}.jsonl" for name in ("train", "validation", "test")}
+    task = {**{name: f"{name}.jsonl" for name in ("train", "validation", "test")}, "max_new_tokens": 2}
     (tmp_path / "task.yaml").write_text(json.dumps(task))
     return tmp_path
 

@@ -23,29 +23,31 @@ from test_distributed import SETTINGS
 from trimtab.training import train
 
 torch.set_num_threads(1)
-task = LastLetter(count=int(sys.argv[2]))
-train(tiny_model(), "post-block", task, sys.argv[1], tokenizer=byte_tokenizer(), settings=SETTINGS)
+for count in (21, 24):
+    task, run = LastLetter(count=count), f"{sys.argv[1]}/{count}"
+    train(tiny_model(), "post-block", task, run, tokenizer=byte_tokenizer(), settings=SETTINGS)
 """
 
 
-def on_two_processes(folder: Path, count: int) -> RunDirectory:
-    """The run of SCRIPT on `count` examples."""
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDirectory]:
+    """The runs of SCRIPT, by the number of examples."""
+    folder = tmp_path_factory.mktemp("two")
     (folder / "script.py").write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     here = Path(__file__).parent
     subprocess.run(
-        [*launcher, str(folder / "script.py"), str(folder / "two"), str(count)],
+        [*launcher, str(folder / "script.py"), str(folder)],
         check=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
     )
-    return RunDirectory(folder / "two")
+    return {count: RunDirectory(folder / str(count)) for count in (21, 24)}
 
 
 @pytest.mark.slow
-def test_an_epochs_rest_is_left_out_on_two_processes(tmp_path: Path) -> None:
+def test_an_epochs_rest_is_left_out_on_two_processes(tmp_path: Path, two: dict[int, RunDirectory]) -> None:
     """21 examples are two batches of eight an epoch: none counts twice, and no process waits for another."""
-    two = on_two_processes(tmp_path, 21)
     one = train(
         tiny_model(),
         "post-block",
@@ -55,13 +57,13 @@ def test_an_epochs_rest_is_left_out_on_two_processes(tmp_path: Path) -> None:
         settings=SETTINGS,
         progress=False,
     )
-    losses = [line["loss"] for line in two.metrics()]
-    assert len(losses) == two.result().steps == 4
+    losses = [line["loss"] for line in two[21].metrics()]
+    assert len(losses) == two[21].result().steps == 4
     assert losses[:2] == pytest.approx([line["loss"] for line in one.metrics()][:2], rel=1e-4)
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
+def test_two_processes_train_the_adapter_of_one(tmp_path: Path, two: dict[int, RunDirectory]) -> None:
     """Same global batches, so the same adapter but for the order of float32 sums (1e-4 after six steps)."""
     one = train(
         tiny_model(),
@@ -72,11 +74,10 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
         settings=SETTINGS,
         progress=False,
     )
-    two = on_two_processes(tmp_path, 24)
-    assert two.result().tokens == one.result().tokens
-    losses = [[line["loss"] for line in run.metrics()] for run in (one, two)]
+    assert two[24].result().tokens == one.result().tokens
+    losses = [[line["loss"] for line in run.metrics()] for run in (one, two[24])]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     name = "adapter_model.safetensors"
-    expected, found = load_file(one.weights / name), load_file(two.weights / name)
+    expected, found = load_file(one.weights / name), load_file(two[24].weights / name)
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=key)

@@ -1,6 +1,7 @@
 """What test_compile.py runs in a process of its own, where no type checker is woven into the package.
 
 Prints one line of JSON for each argument "backend:case": the largest deviations from the model that is not compiled.
+Inductor writes and compiles C++ for all it meets, which takes minutes: it gets one layer, and the dial is not turned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
 def deviations(options: dict[str, Any], backend: str) -> dict[str, float]:
     """The largest absolute differences to the model that is not compiled: forward, backward, with the dial turned."""
     torch._dynamo.reset()
-    model = get_peft_model(tiny_model("llama", num_hidden_layers=2), SteeringConfig(**options)).eval()
+    layers = 1 if backend == "inductor" else 2
+    model = get_peft_model(tiny_model("llama", num_hidden_layers=layers), SteeringConfig(**options)).eval()
     draw_adapters(model)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -44,6 +46,8 @@ def deviations(options: dict[str, Any], backend: str) -> dict[str, float]:
     (logits, grads), (other_logits, other_grads) = results
     found = {"logits": float((logits - other_logits).abs().max())}
     found["gradients"] = max(float((a - b).abs().max()) for a, b in zip(grads, other_grads, strict=True))
+    if backend == "inductor":
+        return found
     set_strength(model, -0.5)
     with torch.no_grad():
         turned = [run(input_ids=IDS, labels=LABELS, use_cache=False).logits for run in (model, compiled)]
