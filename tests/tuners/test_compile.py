@@ -41,5 +41,5 @@ def test_one_graph() -> None:
 def test_one_graph_with_inductor() -> None:
     """torch's own backend, which fuses and reorders sums, agrees to the precision of float32."""
     (case,) = run(["inductor:everything"])
-    assert case.keys() == {"logits", "gradients"}
+    assert case.pop("turned_by") > 1e-2
     assert max(case.values()) < 1e-5, case
