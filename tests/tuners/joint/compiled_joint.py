@@ -1,8 +1,8 @@
 """What test_joint_compile.py runs in a process of its own, where no type checker is woven into the package.
 
 Prints one line of JSON for each argument "backend:constraint": the largest deviations from the model that is not
-compiled, and the largest change that a step of training makes. Inductor writes C++ for every layer, whose compiler takes
-longest: it gets one.
+compiled, and the largest change that a step of training makes. Inductor writes C++ for every layer, whose compiler
+takes longest: it gets one.
 """
 
 from __future__ import annotations
