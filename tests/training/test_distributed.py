@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_worker import COUNTS, SETTINGS
 
 from tiny_language import LastLetter, byte_tokenizer, tiny_model
-from trimtab.training import RunDirectory, TrainingSettings, train
-
-SETTINGS = TrainingSettings(epochs=2, seed=3)
-SCRIPT = """
-import sys
-import torch
-from tiny_language import LastLetter, byte_tokenizer, tiny_model
-from test_distributed import SETTINGS
-from trimtab.training import train
-
-torch.set_num_threads(1)
-for count in (21, 24):
-    task, run = LastLetter(count=count), f"{sys.argv[1]}/{count}"
-    train(tiny_model(), "post-block", task, run, tokenizer=byte_tokenizer(), settings=SETTINGS)
-"""
+from trimtab.training import RunDirectory, train
+from two_processes import run_in_two_processes
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDirectory]:
-    """The runs of SCRIPT, by the number of examples."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "script.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    here = Path(__file__).parent
-    subprocess.run(
-        [*launcher, str(folder / "script.py"), str(folder)],
-        check=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
-    )
-    return {count: RunDirectory(folder / str(count)) for count in (21, 24)}
+    """The runs of two processes, by the number of examples."""
+    worker = Path(__file__).with_name("training_worker.py")
+    folder = run_in_two_processes(worker, tmp_path_factory.mktemp("two"))
+    runs = {count: RunDirectory(folder / str(count)) for count in COUNTS}
+    if not all(run.finished for run in runs.values()):
+        pytest.fail((folder / "log.txt").read_text(encoding="utf-8")[-5000:])
+    return runs
 
 
 @pytest.mark.slow
