@@ -121,20 +121,29 @@ def test_the_comparison_has_every_method_of_every_task(
     assert "accuracy" in (tmp_path / "docs" / "assets" / "comparison.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "judged", "page_name"), [("claims", "CLAIMS", "claims"), ("comparison_pairs", "PAIRS", "comparison")]
+)
 def test_a_claim_is_judged_by_the_answers_to_the_same_examples(
-    script: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+    script: Callable[..., ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    finished: Path,
+    name: str,
+    judged: str,
+    page_name: str,
 ) -> None:
     """Difference and error from the files of answers by numpy; a method that was not run leaves a claim open."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    claims = importlib.import_module("claims")
+    claim = importlib.import_module("claims").Claim
     lora = load_cells(finished)[2].method
-    made = (claims.Claim("first", "rank 1", lora, 0.5), claims.Claim("second", "rank 1", "jola"))
-    monkeypatch.setattr(claims, "CLAIMS", made)
-    page = tmp_path / "docs" / "claims.md"
+    made = (claim("first", "rank 1", lora, 0.5), claim("second", "rank 1", "jola"))
+    monkeypatch.setattr(importlib.import_module(name), judged, made)
+    page = tmp_path / "docs" / f"{page_name}.md"
     page.parent.mkdir()
-    page.write_text("<!-- claims: one by one -->\n<!-- end of claims: one by one -->\n")
-    script("claims")
-    first, second = map(json.loads, (tmp_path / "claims.jsonl").read_text().splitlines())
+    page.write_text(f"<!-- {name}: one by one -->\n<!-- end of {name}: one by one -->\n")
+    script(name)
+    first, second = map(json.loads, (tmp_path / f"{name}.jsonl").read_text().splitlines())
     right: dict[str, list[list[bool]]] = {"rank 1": [], lora: []}
     for run in sorted(load_results(finished), key=lambda run: run.seed):
         if run.method in right:
