@@ -24,6 +24,17 @@ def steered(base: PreTrainedModel, adapter_seed: int = 0) -> PeftModel:
     return get_peft_model(base, SteeringConfig(r=4, init_weights=False, task_type="CAUSAL_LM"))
 
 
+def penalised(base: PreTrainedModel, adapter_seed: int = 0) -> PeftModel:
+    """The base with LoFiT's scalers, whose L1 norm is in the loss; far from 0, where its gradient would jump."""
+    config = SteeringConfig(intervention="head_scale", site="heads", penalty=0.02, task_type="CAUSAL_LM")
+    model = get_peft_model(base, config)
+    torch.manual_seed(adapter_seed)
+    with torch.no_grad():
+        for parameter in filter(lambda each: each.requires_grad, model.parameters()):
+            parameter.normal_()
+    return model
+
+
 def plain_loop(model: nn.Module, rows: slice = slice(None)) -> None:
     """STEPS steps of SGD with momentum on `rows` of each global batch of BATCH sequences.
 
@@ -35,6 +46,24 @@ def plain_loop(model: nn.Module, rows: slice = slice(None)) -> None:
         ids = torch.randint(0, 256, (BATCH, 12), generator=generator)[rows]
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def counted_loop(model: nn.Module, rows: slice = slice(None), processes: int = 1) -> None:
+    """STEPS steps of SGD on batches whose rows have different numbers of labels, divided as transformers' Trainer does.
+
+    A process's loss is its share of the mean over all tokens, times the number of processes, over which it is averaged.
+    """
+    model.train()  # else its loss has no penalty
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
+    for _ in range(STEPS):
+        ids = torch.randint(0, 256, (BATCH, 12), generator=generator)
+        labels = ids.masked_fill(torch.arange(12) < torch.tensor([1, 10, 3, 8])[:, None], -100)
+        count = (labels[:, 1:] != -100).sum()
+        loss = model(input_ids=ids[rows], labels=labels[rows], num_items_in_batch=count).loss
+        (processes * loss).backward()
         optimiser.step()
         optimiser.zero_grad()
 

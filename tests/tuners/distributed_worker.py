@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, DistributedConfig, PreTrainedModel
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from distributed_training import plain_loop, sft_trainer, steered, trainer  # noqa: E402
+from distributed_training import counted_loop, penalised, plain_loop, sft_trainer, steered, trainer  # noqa: E402
 
 from tiny_language import tiny_model  # noqa: E402
 
@@ -79,6 +79,30 @@ def sft_fsdp2(directory: Path) -> None:
     run.save_model()
 
 
+def penalty_ddp(directory: Path) -> None:
+    """A penalty in the loss of transformers' Trainer, with DistributedDataParallel."""
+    run = trainer(directory, penalised(tiny_model(), adapter_seed=dist.get_rank()), rows_a_process=2)
+    run.train()
+    run.save_model()
+
+
+def penalty_fsdp2(directory: Path) -> None:
+    """The same on a sharded base."""
+    run = trainer(directory, penalised(load_sharded(directory), adapter_seed=dist.get_rank()), rows_a_process=2)
+    run.train()
+    run.save_model()
+
+
+def penalty_sharded(directory: Path) -> None:
+    """A penalty on scalers that fully_shard has cut; the processes have 20 and 6 of a step's 26 labels."""
+    model = penalised(tiny_model())
+    for layer in model.get_base_model().model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    counted_loop(model, own_rows(), dist.get_world_size())
+    save_gathered(model, directory)
+
+
 def load_sharded(directory: Path) -> PreTrainedModel:
     """The base, each process holding half of every weight."""
     if dist.get_rank() == 0:
@@ -103,6 +127,7 @@ def save_gathered(model: PeftModel, directory: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
-    for mode in (ddp, fsdp2, trainer_ddp, trainer_fsdp2, sft_ddp, sft_fsdp2):
+    replicated, sharded = (ddp, trainer_ddp, penalty_ddp, sft_ddp), (fsdp2, trainer_fsdp2, penalty_fsdp2, sft_fsdp2)
+    for mode in (*replicated, *sharded, penalty_sharded):
         mode(Path(sys.argv[1]) / mode.__name__)
     dist.destroy_process_group()

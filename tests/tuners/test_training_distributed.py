@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_training import BATCH, plain_loop, sft_trainer, steered, trainer
+from distributed_training import BATCH, counted_loop, penalised, plain_loop, sft_trainer, steered, trainer
 from peft import PeftModel
 from torch import Tensor
 
@@ -66,6 +66,23 @@ def test_the_trainer_in_two_processes(two_processes: Path, tmp_path: Path, mode:
     alone = trainer(tmp_path, steered(tiny_model()), BATCH)
     alone.train()
     assert_same_training(adapter_of(mode, two_processes), adapter_weights(alone.model), start_of())
+
+
+@pytest.mark.parametrize("mode", ["penalty_ddp", "penalty_fsdp2"])
+def test_a_penalty_in_two_processes(two_processes: Path, tmp_path: Path, mode: str) -> None:
+    """It counts once a step, though the processes have different shares of the step's supervised tokens."""
+    alone = trainer(tmp_path, penalised(tiny_model()), BATCH)
+    start = adapter_weights(alone.model)
+    alone.train()
+    assert_same_training(adapter_of(mode, two_processes), adapter_weights(alone.model), start)
+
+
+def test_a_penalty_on_sharded_parameters(two_processes: Path) -> None:
+    """Where the processes have different shares of the labels, each shard still gets the gradient of the whole."""
+    alone = penalised(tiny_model())
+    start = adapter_weights(alone)
+    counted_loop(alone)
+    assert_same_training(adapter_of("penalty_sharded", two_processes), adapter_weights(alone), start)
 
 
 @pytest.mark.parametrize("mode", ["sft_ddp", "sft_fsdp2"])

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Partial
 from transformers import TrainerCallback
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
@@ -38,8 +39,7 @@ def penalty(model: nn.Module) -> Tensor:
         parameter = next(model.parameters(), None)
         return torch.zeros((), device=None if parameter is None else parameter.device)
     total = torch.stack([term.to(terms[0].device) for term in terms]).sum()
-    # Under FSDP2 parameters are sharded, and so is the sum; the loss is not.
-    return cast(Tensor, total.full_tensor()) if hasattr(total, "full_tensor") else total
+    return _whole(total) if isinstance(total, DTensor) else total
 
 
 def has_penalty(model: nn.Module) -> bool:
@@ -145,6 +145,24 @@ def _add_to_log_probabilities(model: nn.Module, output: Any) -> Any:
             stacklevel=2,
         )
     return output
+
+
+def _whole(total: DTensor) -> Tensor:
+    """A sum over sharded parameters (FSDP2), for a loss, which is not sharded.
+
+    FSDP2 averages the gradients of the processes' losses. This one goes to the shards directly, and a process's shard
+    would get the gradient of that process's loss alone.
+    """
+    mesh = total.device_mesh
+    whole = total.full_tensor()
+
+    def average(gradient: Tensor) -> Tensor:
+        parts = DTensor.from_local(gradient, mesh, [Partial()] * mesh.ndim)
+        return cast(Tensor, parts.full_tensor()) / mesh.size()
+
+    if whole.requires_grad:
+        whole.register_hook(average)
+    return whole
 
 
 def _terms(model: nn.Module) -> Iterator[Tensor]:
