@@ -175,7 +175,7 @@ def test_transformers_own_adapters(name: str, policy: str) -> None:
 
 
 @each_policy
-@pytest.mark.parametrize("how", ["keyword", "positional", "inputs", "config"])
+@pytest.mark.parametrize("how", ["keyword", "positional", "inputs", "none and keyword", "none by position", "config"])
 def test_ways_to_pass_the_prompt(how: str, policy: str) -> None:
     """input_ids by keyword, by position or as `inputs`; padding that transformers infers from the pad token."""
     base, adapted = base_and_adapted("llama", policy)
@@ -188,6 +188,10 @@ def test_ways_to_pass_the_prompt(how: str, policy: str) -> None:
         result = model.generate(ids, **settings)
     elif how == "inputs":
         result = adapted.generate(inputs=ids, **settings)
+    elif how == "none and keyword":
+        result = model.generate(inputs=None, input_ids=ids, **settings)
+    elif how == "none by position":
+        result = model.generate(None, input_ids=ids, **settings)
     else:
         model.generation_config.update(**settings)
         result = model.generate(ids, generation_config=model.generation_config)

@@ -70,6 +70,8 @@ def test_the_default_is_the_papers_method() -> None:
         ({"intervention": "vector", "activation": "silu"}, r"'vector' takes no activation"),
         ({"intervention": "vector", "use_bias": True}, r"'vector' takes no use_bias"),
         ({"intervention": "vector", "normalize": True}, r"'vector' takes no normalize"),
+        ({"intervention": "vector", "init_scale": 1e-3}, r"'vector' takes no init_scale"),
+        ({"exclude_modules": ["model.layers.1"]}, r"exclude_modules leaves modules out of target_modules.*`layers`"),
         ({"target_modules": ["fc"], "site": "mlp"}, r"leave site and layers at their default"),
         ({"target_modules": ["fc"], "layers": [0]}, r"leave site and layers at their default"),
         ({"task_type": "CAUSAL"}, r"CAUSAL"),

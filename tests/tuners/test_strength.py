@@ -187,9 +187,13 @@ def test_a_merged_adapter_has_no_dial() -> None:
     """A merged adapter must be unmerged first; another one can still be turned, for a block too."""
     model = get_peft_model(tiny_model("gpt2"), SteeringConfig(intervention="vector"))
     model.add_adapter("other", SteeringConfig(r=2))
+    model.base_model.set_adapter(["other", "default"])
     model.merge_adapter(["default"])
     with pytest.raises(ValueError, match="'default' is merged"):
         set_strength(model, 0.5, "default")
     with strength(model, 0.5, "other"):
         assert get_strengths(model) == {"default": 1.0, "other": 0.5}
+    assert get_strengths(model) == {"default": 1.0, "other": 1.0}
+    with pytest.raises(ValueError, match="'default' is merged"):
+        set_strength(model, 0.5)  # both
     assert get_strengths(model) == {"default": 1.0, "other": 1.0}

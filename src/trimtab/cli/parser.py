@@ -38,7 +38,7 @@ _FIRST_WORDS = {
 A name with a plus stands for all words that follow: they are its list."""
 # The messages of argparse and jsonargparse in which something is misspelt.
 _UNKNOWN = (
-    re.compile(r"unrecognized arguments: (-\S+)"),
+    re.compile(r"unrecognized arguments: (-\S+)", re.IGNORECASE),
     re.compile(r"does not accept option '(\S+)'"),
     re.compile(r"Option '(\S+)' is not accepted"),
     re.compile(r"invalid choice: '(\S+)'"),

@@ -137,8 +137,14 @@ class SteeringConfig(PeftConfig):
         for name, option in (("activation", "activation"), ("use_bias", "bias"), ("normalize", "normalize")):
             if option not in intervention.uses and getattr(self, name):
                 raise ValueError(f"The intervention {self.intervention!r} takes no {name}.")
+        if self.init_scale != 1.0 and "init_scale" not in intervention.uses:
+            raise ValueError(f"The intervention {self.intervention!r} takes no init_scale.")
         self._check_layers()
         self._check_heads(intervention)
+        if self.exclude_modules and self.target_modules is None:
+            raise ValueError(
+                "exclude_modules leaves modules out of target_modules; with a site, name `layers` instead."
+            )
         if self.target_modules is not None and (self.site != "block" or self.layers is not None):
             raise ValueError("target_modules names the steered modules itself: leave site and layers at their default.")
 

@@ -42,19 +42,24 @@ def set_strength(model: nn.Module, value: float, adapter_name: str | None = None
     if adapter_name is not None:
         check_choice("adapter", adapter_name, known)
     configs = _configs(model)
+    turned = [
+        (layer, name)
+        for layer in _layers(model)
+        for name in (layer.active_adapters if adapter_name is None else [adapter_name])
+        if name in layer.strengths
+    ]
+    for layer, name in turned:  # before anything is
+        if name in layer.merged_adapters:
+            raise ValueError(f"The adapter {name!r} is merged into the base; unmerge it to turn its dial.")
     for name in _active(model) if adapter_name is None else [adapter_name]:
         if getattr(configs.get(name), "lora", None) is not None:
             scale_lora(model, name, value)
-    for layer in _layers(model):
-        for name in layer.active_adapters if adapter_name is None else [adapter_name]:
-            if name in layer.strengths:
-                if name in layer.merged_adapters:
-                    raise ValueError(f"The adapter {name!r} is merged into the base; unmerge it to turn its dial.")
-                layer.strengths[name] = float(value)
-                if name in configs and configs[name].strength != value:
-                    # A copy: the caller's configuration may serve several adapters.
-                    configs[name] = copy.copy(configs[name])
-                    configs[name].strength = float(value)
+    for layer, name in turned:
+        layer.strengths[name] = float(value)
+        if name in configs and configs[name].strength != value:
+            # A copy: the caller's configuration may serve several adapters.
+            configs[name] = copy.copy(configs[name])
+            configs[name].strength = float(value)
 
 
 @contextmanager

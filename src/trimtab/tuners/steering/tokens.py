@@ -188,9 +188,8 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     """`generate` of the model's class, with the extent of the prompt known to the adapters."""
     if _setting("guidance_scale", model, kwargs) not in (None, 1) and _counts_tokens(model):
         raise ValueError("guidance_scale runs a second prompt beside the first: that needs positions='all'.")
-    inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-    if inputs is None:
-        inputs = kwargs.get("inputs_embeds")
+    ways = (*args[:1], *(kwargs.get(name) for name in ("inputs", "input_ids", "inputs_embeds")))
+    inputs = next((each for each in ways if each is not None), None)
     mask = kwargs.get("attention_mask")
     if inputs is None:
         mask = torch.ones((1, 1))  # transformers starts from one begin-of-text token
