@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_tables_on_pages_are_those_of_the_committed_cells(
         tables = importlib.import_module(module).tables(lines)
         expected |= {f"{name}: {part}": text.strip() for part, text in tables.items()}
     assert parts == expected
+
+
+def test_the_joint_page_has_the_medians_of_its_run() -> None:
+    """Cosine, its quartiles and maximum, and the norms of W_up, from the committed numbers by the standard library."""
+    measured = json.loads((BENCHMARKS / "results" / "joint_overlap.json").read_text(encoding="utf-8"))["methods"]
+    page = (BENCHMARKS.parent / "docs" / "joint.md").read_text(encoding="utf-8")
+    rows = {}
+    for name, one in measured.items():
+        cosines = [cosine for layer in one["cosine"] for cosine in layer if cosine is not None]
+        low, middle, high = statistics.quantiles(cosines, n=4, method="inclusive")
+        cells = [f"{middle:.3f}", f"{low:.3f} to {high:.3f}", f"{max(map(abs, cosines)):.3f}"]
+        written, free = (statistics.median(one[key]) for key in ("written_norm", "free_norm"))
+        rows[name] = (" | ".join(cells), f"{written:.3f}", f"{free:.3f}")
+    naive, orthogonal = rows["joint"], rows["joint-orth"]
+    assert f"| {naive[0]} | {naive[1]} |" in page
+    assert f"| {orthogonal[0]} | {orthogonal[1]} ({orthogonal[2]} before projection) |" in page
 
 
 def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class JointConfig(SteeringConfig):
         lora: the LoRA half, a `peft.LoraConfig` (or its dictionary); None is r = 8, alpha = 8 on "all-linear". Options
             that concern the adapter as a whole (`modules_to_save`) are given outside of it.
         constraint: `orthogonal` (the paper's text), `none` (naive joint training), or `input` (what the paper's
-            public code does: W_down (I - Q Q^T), the side that reads).
+            public code projects, there every 100 steps: W_down (I - Q Q^T), the side that reads).
         constrained_to: whose B counts, by the names of these weights in Llama: `down_proj` (what the MLP writes with)
             and `o_proj` (attention). Other families' weights are found by what they do.
         rank_tolerance: directions of B with a singular value of at most this share of its largest are not in Q.
