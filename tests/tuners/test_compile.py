@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-EXACT = ["eager:vector", "eager:heads", "eager:mlp", "aot_eager:everything", "aot_eager:positions"]
+EXACT = ["eager:linear", "eager:vector", "eager:heads", "eager:mlp", "aot_eager:everything", "aot_eager:positions"]
 EXACT += ["eager:loreft", "aot_eager:loreft_nonlinear"]
 
 
