@@ -22,7 +22,7 @@ from trimtab.cli.recipes import flatten
 from trimtab.evaluation import evaluate
 from trimtab.exports import Source, get_export
 from trimtab.exports.lm_eval_run import score_with_lm_eval
-from trimtab.files import write_text
+from trimtab.files import read_json_lines, write_text
 from trimtab.tasks import get_task
 from trimtab.training import RunDirectory, load_run
 
@@ -50,7 +50,7 @@ def main() -> None:
         ours = evaluate(
             model, tokenizer, task, split=options.split, limit=options.examples, out=folder / "records.jsonl"
         )
-        records = [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+        records = read_json_lines(folder / "records.jsonl")
         theirs = score_with_lm_eval(model, tokenizer, folder / "task", batch_size=options.batch_size)
     same = [record["output"] == output for record, output in zip(records, theirs.outputs, strict=True)]
     result: dict[str, Any] = {

@@ -43,12 +43,18 @@ def answer(model: PreTrainedModel | PeftModel, text: str, settings: ChatSettings
 
 
 def talk(
-    model: PreTrainedModel | PeftModel, lines: list[str], settings: ChatSettings = SETTINGS, **options: bool
+    model: PreTrainedModel | PeftModel,
+    lines: list[str],
+    settings: ChatSettings = SETTINGS,
+    template: str | None = None,
+    **options: bool,
 ) -> str:
     """All that a session prints while `lines` are typed."""
     screen = io.StringIO()
     console = Console(file=screen, highlight=False, soft_wrap=True, width=200)
-    Session(model, byte_tokenizer(), settings, console=console, read=typed(lines), **options).run()
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    Session(model, tokenizer, settings, console=console, read=typed(lines), **options).run()
     return screen.getvalue()
 
 
@@ -169,6 +175,18 @@ def test_a_message_longer_than_the_context_is_refused_and_forgotten() -> None:
     assert "201 tokens" in said
     assert "at most 128" in said
     assert answer(model, "abc\n") in said
+
+
+def test_a_message_that_the_template_refuses_is_forgotten() -> None:
+    """Its own words are shown, and the next message is answered as if this one had not been typed."""
+    refusing = (
+        "{% for m in messages %}{% if 'bad' in m['content'] %}{{ raise_exception('Mind your words') }}{% endif %}"
+        "{{ m['content'] }}\n{% endfor %}"
+    )
+    model = speaker()
+    said = talk(model, ["bad", "abc"], replace(SETTINGS, form="chat"), refusing)
+    refusal = "The conversation cannot be written in the model's chat template: Mind your words.\n"
+    assert answer(model, "abc\n") in said.partition(refusal)[2]
 
 
 def test_an_answer_ends_where_the_context_ends() -> None:

@@ -89,3 +89,21 @@ def test_batches_stay_within_the_tokens_and_hold_everything_once() -> None:
     for batch in batches:
         assert len(batch) == 1 or len(batch) * (max(lengths[i] for i in batch) + 10) <= 80
     assert len(batches) < 8
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('Roles must alternate.') }}", "Roles must alternate"),
+        ("{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('No answers') }}{% endif %}", "No answers"),
+        ("{{ messages[9]['content'] }}", "has no element 9"),
+        ("{% for m in messages %}", "Unexpected end of template"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_says_why(template: str, reason: str) -> None:
+    """In its own words and in one line, with the example's id; also where it refuses the answer only."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=rf"Example 'a' cannot be written .*chat template: .*{reason}.*\.$") as caught:
+        encode_example(tokenizer, EXAMPLE, chat=True)
+    assert "\n" not in str(caught.value)

@@ -10,6 +10,47 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+_JSON_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
+"""What transformers may read of a model's directory; each holds one JSON object."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: it holds none, as when it is cut off; names the file.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object.")
+    return found
+
+
+def require_json(folder: Path) -> None:
+    """Refuse a model's or tokenizer's directory of which a JSON file is cut off.
+
+    transformers' own errors name no file, and without a readable generation_config.json it goes on in silence.
+
+    Raises:
+        ValueError: names the file.
+    """
+    for name in _JSON_FILES:
+        if (folder / name).is_file():
+            read_json(folder / name)
+
 
 def read_checkpoint(path: str, *, exact: bool = False, **options: Any) -> PreTrainedModel:
     """`AutoModelForCausalLM.from_pretrained` on safetensors, without its silent repairs.

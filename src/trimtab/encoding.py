@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2.exceptions import TemplateError  # a dependency of torch
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.tasks import Example
@@ -24,7 +25,11 @@ class Encoded:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, example: Example, chat: bool = False) -> list[int]:
-    """The token ids of an example's prompt, as plain text or (`chat`) in the model's chat template."""
+    """The token ids of an example's prompt, as plain text or (`chat`) in the model's chat template.
+
+    Raises:
+        ValueError: there is no chat template, or it does not take the example's conversation.
+    """
     if not chat:
         return list(tokenizer(example.prompt).input_ids)
     text, _ = _in_template(tokenizer, example)
@@ -39,7 +44,7 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example, chat: b
     alone. Plain text gets no end-of-text token, as in the paper's code; a chat template brings its own.
 
     Raises:
-        ValueError: the completion is empty.
+        ValueError: the completion is empty, or as `encode_prompt`.
     """
     if chat:
         prompt_text, completion_text = _in_template(tokenizer, example)
@@ -53,6 +58,27 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example, chat: b
     if not completion:
         raise ValueError(f"Example {example.id!r} has an empty completion: there is nothing to learn from it.")
     return Encoded(prompt, completion)
+
+
+def in_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Any], what: str, answer_follows: bool) -> str:
+    """A conversation as the model's chat template writes it.
+
+    Args:
+        tokenizer: the model's, with a chat template.
+        turns: messages with a role and a content.
+        what: what the conversation is called in an error.
+        answer_follows: end where the assistant's next words begin.
+
+    Raises:
+        ValueError: the template refuses the conversation (some take no system message, or only turns that alternate),
+            or has a mistake of its own; with the template's words.
+    """
+    try:
+        written = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer_follows)
+    except TemplateError as error:
+        reason = " ".join(str(error).split()).removesuffix(".")  # of a mistake in the template, several lines
+        raise ValueError(f"{what} cannot be written in the model's chat template: {reason}.") from error
+    return str(written)
 
 
 def length_batches(lengths: Sequence[int], new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
@@ -103,8 +129,8 @@ def _in_template(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[
         {"role": "user", "content": example.prompt},
         {"role": "assistant", "content": example.completion},
     ]
-    prompt = str(tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True))
-    whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    prompt = in_template(tokenizer, turns[:-1], f"Example {example.id!r}", answer_follows=True)
+    whole = in_template(tokenizer, turns, f"Example {example.id!r}", answer_follows=False)
     if not whole.startswith(prompt):
         raise ValueError("The chat template writes a prompt differently when its answer follows; use chat=False.")
     completion = whole[len(prompt) :]

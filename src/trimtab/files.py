@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 """What file systems answer that have no order to write a directory to the disk."""
@@ -29,6 +31,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a file that has one a line, as JSON.
+
+    Not by `str.splitlines`: it also ends a line at U+2028, U+2029 and U+0085, which JSON may have inside a string.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not JSON.
+    """
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 @contextmanager

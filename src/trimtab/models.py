@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from trimtab.checkpoints import read_checkpoint
+from trimtab.checkpoints import read_checkpoint, require_json
 from trimtab.files import new_directory, require_free_disk
 from trimtab.registry import check_choice
 
@@ -166,12 +166,13 @@ def is_path(name: str) -> bool:
 
 
 def _resolve_path(name_or_path: str | Path) -> str:
-    """What from_pretrained takes: a directory that holds a model, or a hub id as it is."""
+    """What from_pretrained takes: a directory that holds a model, whole JSON files, or a hub id as it is."""
     if name_or_path == EMBEDDED_MODEL:
         return str(_convert_embedded())
     path, name = Path(name_or_path).expanduser(), str(name_or_path)
     if path.is_dir():
         if (path / "config.json").is_file():
+            require_json(path)
             return str(path)
         if (path / "adapter_config.json").is_file():
             raise ValueError(f"No model at {name!r}: the directory holds an adapter, which goes onto a model.")

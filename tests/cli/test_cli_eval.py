@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,51 @@ def test_evaluations_of_adapters_from_elsewhere_do_not_collide(run: Run, capsys:
     capsys.readouterr()
     assert run(f"{EVAL} --adapter a/weights --model ./nowhere --task data.jsonl") == 1
     assert "holds a result" in capsys.readouterr().err
+
+
+def contents(directory: str) -> dict[Path, bytes]:
+    """Every file of a directory."""
+    return {path: path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", ["", "--overwrite"])
+def test_a_training_run_is_no_place_for_an_evaluation(
+    run: Run, capsys: pytest.CaptureFixture[str], overwrite: str
+) -> None:
+    """Told before a model is loaded; a finished run keeps its result, and an unfinished one can go on."""
+    assert run(f"{TRAIN} --out run") == 0
+    shutil.copytree("run", "unfinished")
+    Path("unfinished/result.json").unlink()
+    for directory in ("run", "unfinished"):
+        before = contents(directory)
+        assert run(f"{EVAL} --model ./nowhere --task data.jsonl --out {directory} {overwrite}") == 1
+        assert f"error: {directory} holds a training run" in capsys.readouterr().err
+        assert contents(directory) == before
+    assert run(f"{TRAIN} --out unfinished") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("records.jsonl", '{"mine": 1}\n', "here holds a records.jsonl without a result.json"),
+        ("result.json", '{"kind": "DistillationResult"}', "here holds a result.json that is no evaluation's"),
+        ("result.json", "[1, 2]", "here holds a result.json that is no evaluation's"),
+        ("result.json", '{"kind": "Eval', "here holds a result.json that is cut off or no JSON"),
+    ],
+)
+def test_overwrite_replaces_an_evaluation_and_nothing_else(
+    run: Run, capsys: pytest.CaptureFixture[str], file: str, content: str, message: str
+) -> None:
+    """A file of the user's, or a result of something else, stays; told before a model is loaded."""
+    Path("here").mkdir()
+    Path("here", file).write_text(content)
+    for overwrite in ("", "--overwrite"):
+        assert run(f"{EVAL} --model ./nowhere --task data.jsonl --out here {overwrite}") == 1
+        assert f"error: {message}" in capsys.readouterr().err
+        assert contents("here") == {Path("here", file): content.encode()}
+
+
+def test_an_evaluation_does_not_go_into_a_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before a model is loaded."""
+    assert run(f"{EVAL} --model ./nowhere --task data.jsonl --out data.jsonl") == 1
+    assert "data.jsonl is a file, not a directory" in capsys.readouterr().err

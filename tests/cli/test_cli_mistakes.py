@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,40 @@ def test_an_export_of_no_adapter_names_the_path(run: Run, capsys: pytest.Capture
     Path("empty").mkdir()
     assert run(f"export lm-eval-steered --adapter {path}") == 1
     assert f"There is no adapter at {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["train --task talk.jsonl", "eval --task talk.jsonl"])
+def test_a_conversation_that_the_chat_template_refuses(run: Run, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    """The line of the file and the template's own words."""
+    refusing_model()
+    roles = [["user", "assistant"], ["system", "user", "assistant"]]
+    lines = [{"messages": [{"role": role, "content": "a"} for role in each]} for each in roles]
+    Path("talk.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert run(f"{line} --model ./refusing --chat --device cpu --dtype float32") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    template = "the model's chat template"
+    assert said == f"error: Example 'talk.jsonl:2' cannot be written in {template}: System role not supported."
+
+
+def test_a_chat_goes_on_after_a_message_that_the_template_refuses(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every message is, where it takes no system message; /quit still ends it in good order."""
+    refusing_model()
+    lines = iter(["ab", "cd", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda *_: next(lines))
+    assert run("chat --model ./refusing --form chat --system S --device cpu --dtype float32") == 0
+    assert capsys.readouterr().out.count("System role not supported") == 2
+    assert list(lines) == []
+
+
+def refusing_model() -> None:
+    """A model whose chat template takes no system message."""
+    shutil.copytree("model", "refusing")
+    Path("refusing/chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+    )
 
 
 def test_a_traceback_is_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

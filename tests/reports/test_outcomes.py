@@ -13,6 +13,7 @@ from made_runs import made_run
 from reports.made_outcomes import outcomes, seeds
 from trimtab.reports import Outcomes
 from trimtab.reports.cells_of_runs import cells_of_runs
+from trimtab.reports.sections import contents
 from trimtab.results import CellRecord, RunRecord
 from trimtab.sweeps import load_results
 
@@ -140,6 +141,19 @@ def test_several_directories_are_one_report(tmp_path: Path) -> None:
     }
     assert found.sources == ("a", "b")
     assert found.from_runs == ()
+
+
+def test_of_recipes_in_one_directory_the_line_with_most_seeds_is_shown_and_the_other_named(tmp_path: Path) -> None:
+    """Three seeds count, in whichever order the lines stand; the two of the other recipe are said to be left out."""
+    three, two = (outcomes(*seeds(*right)) for right in ((50, 52, 60), (50, 52)))
+    (less,) = two.cells
+    shared = [*three.cells, replace(less, learning_rates=[1e-3, 2e-3])]
+    for name, cells in (("a", shared), ("b", shared[::-1])):
+        found = Outcomes.read([save(tmp_path / name, list(three.runs.values()), cells)])
+        (cell,) = found.cells
+        assert (cell.method, cell.accuracies) == ("post-block", [0.5, 0.52, 0.6])
+        (said,) = [part.text for part in contents.parts(found) if "share a directory" in getattr(part, "text", "")]
+        assert said.endswith("not these: post-block on boolq (2 of 2 seeds; rates 0.001, 0.002).")
 
 
 def test_two_directories_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

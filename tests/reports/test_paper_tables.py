@@ -172,3 +172,18 @@ def test_missing_seeds_are_said() -> None:
     object.__setattr__(cell, "seeds", [0, 1, 2])
     (table,) = tables(table_1, found)
     assert table.rows[0].cells[2] == "60.0 [1 of 3 seeds]"
+
+
+@pytest.mark.parametrize("method", ["sft", "post-block"])
+def test_a_mean_difference_over_missing_seeds_says_so(method: str) -> None:
+    """Seeds are missing in ours, or in the full fine-tuning that it is less: -10 and +2 are -4 either way."""
+    made = outcomes(
+        *seeds(50, method="sft"), *seeds(40), *seeds(60, method="sft", task="gsm8k"), *seeds(62, task="gsm8k")
+    )
+    cells = [
+        replace(cell, seeds=[0, 1]) if (cell.method, cell.task) == (method, "boolq") else cell for cell in made.cells
+    ]
+    for found, mark in ((made, ""), (replace(made, cells=tuple(cells)), " [seeds missing]")):
+        (table,) = tables(table_1, found)
+        ours = next(row.cells for row in table.rows if row.cells[0] == "Ours: post-block")
+        assert ours[-1] == f"−4.0{mark}"

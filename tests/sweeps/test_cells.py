@@ -16,6 +16,7 @@ from sweeps.small_sweep import small_recipe
 from trimtab.results import FailedRun
 from trimtab.sweeps import Configuration, Grid, SweepDirectory, SweepRecipe, load_cells, load_results, sweep
 from trimtab.sweeps.cells import over_seeds, write_cells
+from trimtab.sweeps.directory import load_cell_lines
 
 RATES = [1e-3, 2e-3]
 
@@ -148,29 +149,67 @@ def test_a_rate_that_diverged_is_a_result_and_an_accident_is_missing(directory: 
 
 
 def test_cells_of_other_recipes_stay(directory: SweepDirectory) -> None:
-    """Another method, and the same one in a study on validation, have lines of their own."""
+    """Another method, the same one in a study on validation, and one with fewer seeds have lines of their own.
+
+    The last used to take the place of the first: its third seed was then in no table any more.
+    """
     write_cells(grid(), directory)
     write_cells(grid(methods=["1-vec"]), directory)
     write_cells(grid(stage="validation"), directory)
     write_cells(grid(seeds=[0, 1]), directory)
-    records = load_cells(directory.path)
+    records = load_cell_lines(directory.path)
     assert [(each.method, each.split, len(each.seeds)) for each in records] == [
+        ("post-block", "test", 3),
         ("1-vec", "test", 3),
         ("post-block", "validation", 3),
         ("post-block", "test", 2),
     ]
 
 
+@pytest.mark.parametrize("larger_last", [False, True])
+def test_of_recipes_with_other_seeds_and_rates_no_finished_seed_is_lost(
+    directory: SweepDirectory, larger_last: bool
+) -> None:
+    """Three seeds of two rates, and two seeds of which one rate is another: three count, whoever writes last."""
+    three, two = grid(), grid(seeds=[0, 1], learning_rates=[2e-3, 4e-3])
+    for run, right in zip((*three.cells[0].trials, two.cells[0].trials[1]), (3, 6, 5), strict=True):
+        finish(directory, run, right)
+    for run, right in zip(three.cells[0].finals[2e-3], (5, 7, 9), strict=True):
+        finish(directory, run, right)
+    for each in (two, three) if larger_last else (three, two):
+        write_cells(each, directory)
+        write_cells(each, directory)
+    assert sorted(line.accuracies for line in load_cell_lines(directory.path)) == [[0.5, 0.7], [0.5, 0.7, 0.9]]
+    (cell,) = load_cells(directory.path)
+    assert (cell.finished_seeds, cell.accuracies) == ([0, 1, 2], [0.5, 0.7, 0.9])
+
+
+def test_the_line_with_more_finished_seeds_counts_and_of_equal_ones_the_whole(directory: SweepDirectory) -> None:
+    """A recipe that wants more seeds has finished fewer, because it chose another rate; then as many; then more."""
+    many, few = grid(learning_rates=[*RATES, 4e-3]), grid(seeds=[0, 1])
+    for run, right in zip(many.cells[0].trials, (3, 6, 8), strict=True):
+        finish(directory, run, right)
+    for run in few.cells[0].finals[2e-3]:
+        finish(directory, run, 5)
+    write_cells(many, directory)
+    write_cells(few, directory)
+    for run, counting in zip(many.cells[0].finals[4e-3], (2e-3, 2e-3, 4e-3), strict=True):
+        finish(directory, run, 7)
+        write_cells(many, directory)
+        write_cells(few, directory)
+        assert [cell.learning_rate for cell in load_cells(directory.path)] == [counting]
+
+
 def test_recipes_with_other_settings_keep_a_line_each(directory: SweepDirectory) -> None:
     """400 and 800 examples, and another number of test examples; the same recipe again changes its own line."""
     for changes in ({"training": {"examples": 400}}, {"training": {"examples": 800}}, {"test_examples": 9}):
         write_cells(grid(**changes), directory)
-    write_cells(grid(training={"examples": 400}, seeds=[0, 1]), directory)
+    write_cells(grid(training={"examples": 400}, seeds=[0, 1, 2, 3]), directory)
     found = [(each.settings or {}, len(each.seeds)) for each in load_cells(directory.path)]
     assert [(settings["training"]["examples"], settings["scored"], count) for settings, count in found] == [
         (800, None, 3),
         (None, 9, 3),
-        (400, None, 2),
+        (400, None, 4),
     ]
 
 

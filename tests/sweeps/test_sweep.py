@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,42 @@ def test_a_larger_recipe_in_the_directory_runs_only_what_is_new(folder: Path, fi
 
 def test_results_are_read_by_pandas_in_one_line_and_can_be_made_again(finished: Path) -> None:
     """Flat columns; results.jsonl is only a copy of the runs' own records."""
-    table = pandas.read_json(finished / "results.jsonl", lines=True, precise_float=True)
-    assert {"accuracy", "standard_error", "n", "seed", "learning_rate", "method", "split"} <= set(table.columns)
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"`(pandas\.read_json\(\"runs/smol-listops/results\.jsonl\".*?\))`", page)
+    line = line.replace("runs/smol-listops", finished.as_posix())
+    table = eval(line, {"pandas": pandas})  # noqa: S307 - the page is ours
+    lines = [json.loads(each) for each in (finished / "results.jsonl").read_text().split("\n") if each]
+    for column in ("right", "run", "learning_rate", "standard_error", "loss", "loss_curve", "n", "seed", "method"):
+        assert list(table[column]) == [each[column] for each in lines], column
+    assert set(table.right.map(type)) == {str}
     assert (table.accuracy == table.correct / table.n).all()
     before = numbers(load_results(finished))
     (finished / "results.jsonl").unlink()
     SweepDirectory(finished).assemble()
     assert numbers(load_results(finished)) == before
+
+
+def test_separators_of_lines_in_texts_end_no_line(
+    tmp_path: Path, failing: Callable[[BaseException | None], None]
+) -> None:
+    """U+2028, U+2029 and U+0085 in prompts, labels and errors: JSON leaves them as they are."""
+    recipe, odd = small_recipe(tmp_path, methods=["post-block"]), "\u2028\u2029\x85"
+    for split in ("train", "validation", "test"):
+        rows = [{"prompt": f"{split[:2]}{odd}{i}\n", "completion": f"{odd[i % 3]}a"} for i in range(6)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    failing(RuntimeError(f"said{odd}twice"))
+    with pytest.raises(UnfinishedSweepError):
+        quietly(recipe, out)
+    assert [failure.message for failure in load_failures(out)] == [f"said{odd}twice"]
+    failing(None)
+    quietly(recipe, out, retry_failed=True)
+    for record in load_results(out):
+        text = (out / record.examples_file).read_text(encoding="utf-8")
+        assert odd in text
+        answers = [json.loads(line) for line in text.split("\n")[:-1]]
+        assert record.right == "".join("1" if answer["correct"] else "0" for answer in answers)
+        assert len(answers) == record.n == 6
 
 
 def test_a_file_that_was_cut_off_is_no_result(folder: Path, tmp_path: Path, ran: Ran) -> None:
@@ -153,6 +183,20 @@ def test_a_rate_that_diverges_is_left_out_of_the_choice(folder: Path, tmp_path: 
     quietly(recipe, tmp_path / "out")
     assert [failure.error for failure in load_failures(tmp_path / "out")] == ["FloatingPointError"]
     assert [each.learning_rate for each in load_results(tmp_path / "out") if each.split == "test"] == [0.002]
+
+
+def test_what_diverged_is_not_tried_again(folder: Path, tmp_path: Path, ran: Ran) -> None:
+    """Not with --retry_failed either: it is a result. What can be done is said where no rate is left."""
+    training = {**TRAINING, "max_grad_norm": 1e30}
+    recipe = small_recipe(folder, methods=["post-block"], learning_rates=[1e30], seeds=[0], training=training)
+    with pytest.raises(UnfinishedSweepError, match="other rates are needed"):
+        quietly(recipe, tmp_path / "out")
+    before = load_failures(tmp_path / "out")
+    ran.clear()
+    with pytest.raises(UnfinishedSweepError, match="other rates are needed"):
+        quietly(recipe, tmp_path / "out", retry_failed=True)
+    assert ran == []
+    assert load_failures(tmp_path / "out") == before != []
 
 
 def test_an_interrupted_sweep_goes_on(

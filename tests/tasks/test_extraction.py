@@ -154,6 +154,17 @@ def test_numbers(output: str, answer: str | None) -> None:
         ("Option1: garage Option2: backyard", None),
         ("Answer: Option1 or Option2", None),
         ("Answer: Option1/Option2", None),
+        ("Answer: Option1: garage Option2: backyard", None),
+        ("Answer: Option1: garage. Option2: backyard.", None),
+        ("Answer: Option1, Option2", None),
+        ("Answer: Option1: garage", "option1"),
+        ("Answer: Option1, not Option2.", "option1"),
+        ("Answer: Option1 because Option2 is too small.", "option1"),
+        ("Option2.", "option2"),
+        # denied
+        ("Answer: not Option1", None),
+        ("Answer: Option1 is wrong.", None),
+        ("It isn't Option1.", None),
         # the option's text, another number, cut off
         ("Answer: garage", None),
         ("Answer: Option3.", None),
@@ -179,6 +190,17 @@ def test_options(output: str, answer: str | None) -> None:
         ("Is it true or false? False", "false"),
         ("It is not true", None),
         ("Answer: not false", None),
+        ("It isn't true.", None),
+        ("It isn\u2019t entirely true.", None),
+        ("It isn't true that it's false.", None),
+        ("It is not true, it is false.", "false"),
+        ("never true", None),
+        ("neither true nor false", None),
+        ("True is wrong.", None),
+        ("I don't think the answer is true.", None),
+        ("I'm not sure, but true.", "true"),
+        ("Answer: True, not false.", "true"),
+        ("Answer: true, false", None),
         ("Answer the question with a true/false based on the given passage.\nAnswer: True.", "true"),
         ("Question: is it true that it rains\nAnswer: False.", "false"),
         ("Answer: True. Answer: Fals", "true"),
@@ -203,6 +225,28 @@ def test_words_of_truth(output: str, answer: str | None) -> None:
         ("Correct answer is E", "E"),
         ("Answer: \u0410", None),  # a Cyrillic letter
         ("Answer: (E", None),
+        (r"\boxed{C}", "C"),
+        (r"(A) or (B)? It is $\boxed{\text{C}}$.", "C"),
+        (r"\boxed{A} or \boxed{B}", None),
+        # denied
+        ("The answer is not (A).", None),
+        ("I don't think the answer is (A).", None),
+        ("It isn't (B).", None),
+        ("(A) is wrong.", None),
+        ("Answer: (A) is not right.", None),
+        ("(C) is not soluble in water.", "C"),
+        ("Answer: (B), not (A).", "B"),
+        ("(B), because (A) is wrong.", "B"),
+        ("All others are equal except (C).", "C"),
+        # the options, repeated
+        ("A: 5 days, B: 6 days", None),
+        ("Answer: (A) 5 days, (B) 6 days", None),
+        ("Answer: A. 5 days B. 6 days", None),
+        ("(A) 5 days\n(B) 6 days", None),
+        ("Answer: B) 5 days", "B"),
+        ("Answer: (B) 5 days. (A) 6 days.", "B"),
+        ("Answer: (B) 5 days.\n(A) 6 days.", "B"),
+        ("B) Vitamin C.", "B"),
     ],
 )
 def test_letters(output: str, answer: str | None) -> None:
@@ -215,8 +259,22 @@ def test_long_garbage_takes_no_time(name: str) -> None:
     """No rule takes quadratic time: 200,000 bad characters are read before pytest's timeout."""
     alone = ["answer", "answer:" + " " * 99, "<answer>" + "9" * 99, "true/", "A ", "-", "#", "####", "9/", "1,234,"]
     alone += ["9.", "9", "-$", "option", "option1 or ", "(A) or ", "true or ", "not "]
+    alone += ["isn't true that", "true is ", "not (A) ", "A) x ", "\\boxed{", "\\boxed{A}", "option1: ", "answer: (A) "]
     after_answer = ["*", "$", "_", "(A", "Option", "\n", "9,", "1,234,", "- "]
-    before_spaces = ["answer", "answer is", "true", "(A)", "A", "A,", "option1", "9", "9 /", "<answer>"]
+    before_spaces = [
+        "answer",
+        "answer is",
+        "true",
+        "(A)",
+        "A",
+        "A,",
+        "option1",
+        "9",
+        "9 /",
+        "<answer>",
+        "not",
+        "(A) is",
+    ]
     for start, rest in (
         *(("", each) for each in alone),
         *(("answer:", each) for each in after_answer),

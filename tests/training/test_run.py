@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,12 +194,16 @@ def test_rare_logging_still_gives_a_loss(tmp_path: Path) -> None:
     assert rare.result().loss == pytest.approx(sum(every) / 3, rel=1e-5)
 
 
-def test_progress_bar_shows_loss_and_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On standard error; standard output stays free."""
-    run(tmp_path / "run", progress=True)
+def test_progress_bar_shows_steps_loss_speed_and_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error; standard output stays free. At its end nothing is left."""
+    monkeypatch.setenv("COLUMNS", "200")
+    finished = run(tmp_path / "run", progress=True)
     captured = capsys.readouterr()
-    assert "post-block on last-letter" in captured.err
-    assert "tokens/s" in captured.err
+    loss = finished.metrics()[-1]["loss"]
+    assert re.search(rf"post-block on last-letter \S+ 3/3 loss {loss:.3f}  [\d,]+ tokens/s ", captured.err)
+    assert captured.err.rstrip().endswith(" left 0:00:00")
     assert captured.out == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from trimtab.chat.settings import ChatSettings
+from trimtab.encoding import in_template
 
 
 class Conversation:
@@ -23,11 +24,15 @@ class Conversation:
         self.turns: list[dict[str, str]] = []
 
     def prompt(self, text: str) -> list[int]:
-        """The token ids of everything said so far and of `text`, after which the model speaks."""
+        """The token ids of everything said so far and of `text`, after which the model speaks.
+
+        Raises:
+            ValueError: the chat template refuses the conversation.
+        """
         turns = [*self._opening, *self.turns, _turn("user", text)]
         if not self._template:
             return list(self._tokenizer("".join(f"{turn['content']}\n" for turn in turns)).input_ids)
-        written = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        written = in_template(self._tokenizer, turns, "The conversation", answer_follows=True)
         # The template has written the special tokens itself.
         return list(self._tokenizer(written, add_special_tokens=False).input_ids)
 

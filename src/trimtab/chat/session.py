@@ -83,7 +83,11 @@ class Session:
 
     def _turn(self, text: str) -> None:
         """Let the model answer, and remember both if it could."""
-        prompts = [conversation.prompt(text) for conversation in self._conversations]
+        try:
+            prompts = [conversation.prompt(text) for conversation in self._conversations]
+        except ValueError as error:
+            self._say(str(error))
+            return
         try:
             with self._display() as show:
                 answers = reply(self._model, self._tokenizer, prompts, self._settings, show, self._names)

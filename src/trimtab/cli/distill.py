@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import AutoTokenizer, PreTrainedModel
 
 from trimtab import evaluation
+from trimtab.checkpoints import require_json
 from trimtab.cli.loading import LoadOptions, recipe_of
 from trimtab.cli.parser import usage_errors
 from trimtab.distillation import (
@@ -199,6 +200,7 @@ def load_tuned(tuned: str, base: PreTrainedModel, tokenizer: Any, options: LoadO
         path = run.weights
     if (path / "adapter_config.json").is_file():
         if (path / "tokenizer_config.json").is_file():
+            require_json(path)
             require_same_tokens(tokenizer, AutoTokenizer.from_pretrained(path))
         return load_adapter(twin(base), path)
     # As it was written: Path drops the "./" that says that a name is none of the hub's.

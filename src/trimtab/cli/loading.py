@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
+from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trimtab import set_strength
@@ -76,8 +77,8 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
         options: how the base is loaded.
 
     Raises:
-        ValueError: no such model or adapter, an adapter for another base, a pickle, or a strength without a
-            steering adapter.
+        ValueError: no such model or adapter, an adapter for another base or without one, a pickle, a file that is cut
+            off, or a strength without a steering adapter.
         FileNotFoundError: no such directory, or a run that has not finished.
     """
     settings = asdict(options)
@@ -97,12 +98,23 @@ def load(model: str | None, adapter: str | None, strength: float | None, options
         folder = run.weights if recipe else _adapter_folder(adapter)
         require_adapter(folder)
         file_tensors(folder / WEIGHTS)  # before a base is loaded for nothing
-        name = model or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-        base, tokenizer = load_model(name, **settings)
+        base, tokenizer = load_model(model or _base_of(folder), **settings)
         tuned = load_adapter(base, folder)
     if strength is not None:
         set_strength(tuned, strength)
     return Loaded(tuned, tokenizer, adapter, recipe)
+
+
+def _base_of(folder: Path) -> str:
+    """The base that an adapter's configuration names.
+
+    Raises:
+        ValueError: it names none, as that of a model which was built in memory.
+    """
+    name = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if not name:
+        raise ValueError(f"{folder / CONFIG_NAME} names no base (base_model_name_or_path is {name!r}): give --model.")
+    return str(name)
 
 
 def _adapter_folder(adapter: str) -> Path:

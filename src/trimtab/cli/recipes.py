@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from trimtab.training.recipe_differences import DATA_FILES
+
 _PARTS = {"model", "task", "method", "training"}
 _RULE = ("learning_rate", "schedule", "warmup_ratio", "weight_decay")
 _SELECTION = "selection"
 """The first stage of a run whose method selects heads; `trimtab train` derives it from the method."""
+_ADDED = {_SELECTION, DATA_FILES}
+"""Parts that not every run has, and that are no options."""
 
 
 class RecipeError(ValueError):
@@ -16,7 +20,7 @@ class RecipeError(ValueError):
 
 def is_of_a_run(recipe: object) -> bool:
     """Whether `recipe` is what `RunDirectory` writes, and not a recipe of options."""
-    if not isinstance(recipe, dict) or set(recipe) - {_SELECTION} != _PARTS:
+    if not isinstance(recipe, dict) or set(recipe) - _ADDED != _PARTS:
         return False
     return isinstance(recipe["method"], dict)
 

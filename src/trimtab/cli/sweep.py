@@ -32,7 +32,7 @@ def sweep(
         out: the directory for results.jsonl and all runs; runs/sweep if not given.
         plan: print the plan and stop.
         probe: run a few steps of each kind of run first, to tell how long the sweep takes.
-        retry_failed: run again what has failed.
+        retry_failed: run again what has failed, but for trainings that diverged.
         track: log finished runs in this project of trackio.
         take_over: sweeps, or results.jsonl of sweeps, whose finished runs of this grid are not run again.
     """

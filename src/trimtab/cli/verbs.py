@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from trimtab.chat import ChatSettings, Form, Session
 from trimtab.cli.advise import advise
 from trimtab.cli.analyze import analyze
 from trimtab.cli.distill import distill
+from trimtab.cli.evaluation_directory import RECORDS, RESULT, default_directory, require_writable
 from trimtab.cli.export import export
 from trimtab.cli.loading import LoadOptions, load, recipe_of
 from trimtab.cli.method_options import MethodOptions
@@ -104,7 +104,7 @@ def evaluate(
         out: the directory for records.jsonl and result.json; if not given, evaluation/TASK-SPLIT in the run
             directory (with the strength, where one was given), or in runs/PATH for a model or an adapter at PATH
             that comes from none.
-        overwrite: replace the result that is there.
+        overwrite: replace the evaluation that is there; a training run never is.
     """
     with usage_errors():
         check_choice("split", split, SPLITS)
@@ -114,10 +114,8 @@ def evaluate(
         own = {} if task is not None else recipe["task_options"]
         chosen = get_task(task or recipe["task"], **{**own, **(task_options or {})})
     name = adapter or model or EMBEDDED_MODEL
-    home = Path(name) if recipe else Path("runs", *_distinct_parts(name))
-    directory = Path(out) if out else _evaluation_directory(home, chosen.name, split, strength)
-    if (directory / "result.json").exists() and not overwrite:
-        raise FileExistsError(f"{directory} holds a result. Choose another --out, or --overwrite it.")
+    directory = Path(out) if out else default_directory(name, bool(recipe), chosen.name, split, strength)
+    require_writable(directory, overwrite)
     loaded = load(model, adapter, strength, options)
     result = evaluation.evaluate(
         loaded.model,
@@ -128,13 +126,13 @@ def evaluate(
         data_seed=data_seed,
         chat=bool(loaded.recipe.get("chat")) if chat is None else chat,
         batch_tokens=batch_tokens,
-        out=directory / "records.jsonl",
+        out=directory / RECORDS,
         name=loaded.name,
     )
-    result.save(directory / "result.json")
+    result.save(directory / RESULT)
     Console().print(
         f"{result}\nsplits: {result.split_note}\n"
-        f"{result.unparsed:,} answers could not be read; all are in {directory / 'records.jsonl'}",
+        f"{result.unparsed:,} answers could not be read; all are in {directory / RECORDS}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -192,21 +190,6 @@ def demo(*, out: str = "runs/demo", settings: DemoSettings, overwrite: bool = Fa
         overwrite: delete what is there and begin anew.
     """
     run_demo(settings, Path(out), overwrite=overwrite)
-
-
-def _distinct_parts(name: str) -> tuple[str, ...]:
-    """Folder names that no other model or adapter has: its path from here, or from the root if it is elsewhere."""
-    if not Path(name).is_dir():
-        return Path(name).parts
-    path = Path(os.path.abspath(name))
-    if path.is_relative_to(Path.cwd()):
-        return path.relative_to(Path.cwd()).parts
-    return path.parts[1:]
-
-
-def _evaluation_directory(home: Path, task: str, split: str, strength: float | None) -> Path:
-    suffix = "" if strength is None else f"-strength-{strength:g}"
-    return home / "evaluation" / f"{task}-{split}{suffix}"
 
 
 VERBS: dict[str, Callable[..., None]] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab.files import read_json_lines
 from trimtab.results import EvaluationResult, TrainingResult
 from trimtab.training import RunDirectory
 
@@ -81,11 +82,10 @@ class Outcome:
         """The outcome of a finished method, or of the base."""
         run = layout.run(name)
         trained = run.finished
-        lines = layout.records(name).read_text(encoding="utf-8").splitlines()
         return cls(
             name=name,
             evaluation=EvaluationResult.load(layout.evaluation(name)),
-            records=[json.loads(line) for line in lines],
+            records=read_json_lines(layout.records(name)),
             model_parameters=json.loads(layout.model.read_text(encoding="utf-8"))["parameters"],
             training=run.result() if trained else None,
             recipe=run.recipe() if trained else {},

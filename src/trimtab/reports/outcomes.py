@@ -10,8 +10,10 @@ from typing import Any
 from trimtab.reports.cells_of_runs import cells_of_runs
 from trimtab.reports.told_apart import told_apart
 from trimtab.results import CellRecord, RunRecord
-from trimtab.sweeps import load_cells, load_results
+from trimtab.sweeps import load_results
 from trimtab.sweeps.cells import cell_settings
+from trimtab.sweeps.directory import load_cell_lines
+from trimtab.sweeps.shared_cells import one_a_cell
 
 FULL = "full"
 """The family of full fine-tuning, from which the differences are taken."""
@@ -29,6 +31,8 @@ class Outcomes:
         sources: where they were read, as a report names it.
         from_runs: those of the sources that have no cells.jsonl: what is missing in them is not known.
         left_out: cells that are in the sources and have been scored on validation only.
+        other_lines: of cells of the report, what recipes with other seeds or rates in the same directory have; they do
+            not count.
         variants: what such a label says of the settings, by label.
     """
 
@@ -37,6 +41,7 @@ class Outcomes:
     sources: tuple[str, ...]
     from_runs: tuple[str, ...] = ()
     left_out: tuple[CellRecord, ...] = ()
+    other_lines: tuple[CellRecord, ...] = ()
     variants: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -51,19 +56,24 @@ class Outcomes:
             raise ValueError("A report needs the directory of a sweep, or its results.jsonl.")
         found: dict[tuple[str, ...], tuple[CellRecord, Path]] = {}
         runs: dict[str, RunRecord] = {}
-        from_runs = []
+        from_runs, other_lines = [], []
         for path in map(Path, paths):
             told, records = _cells_and_runs(path)
             runs |= {record.run: record for record in records}
             if told is None:
                 from_runs.append(_shown(path))
-            for cell in cells_of_runs(records) if told is None else _with_settings(told, records):
+            counting, others = (
+                (cells_of_runs(records), []) if told is None else one_a_cell(_with_settings(told, records))
+            )
+            other_lines += others
+            for cell in counting:
                 merged = _merged(found[cell.place], (cell, path)) if cell.place in found else cell
                 found[cell.place] = merged, path
         cells, variants = told_apart([cell for cell, _ in found.values()])
         if not cells:
             raise ValueError(f"There is no result in {', '.join(map(str, paths))}.")
         split = "test" if any(cell.split == "test" for cell in cells) else cells[0].split
+        labels = {place: cell.method for place, cell in zip(found, cells, strict=True)}
         shown = {cell.place[:3] for cell in cells if cell.split == split}
         return cls(
             cells=tuple(cell for cell in cells if cell.split == split),
@@ -71,6 +81,7 @@ class Outcomes:
             sources=tuple(_shown(Path(path)) for path in paths),
             from_runs=tuple(from_runs),
             left_out=tuple(cell for cell in cells if cell.split != split and cell.place[:3] not in shown),
+            other_lines=tuple(replace(each, method=labels[each.place]) for each in other_lines if each.split == split),
             variants=variants,
         )
 
@@ -148,7 +159,7 @@ def _cells_and_runs(path: Path) -> tuple[list[CellRecord] | None, list[RunRecord
     """What a sweep's directory, or one file of results, holds; no cells: it does not tell them."""
     if path.is_dir() and (path / "cells.jsonl").is_file():
         # Of a sweep that has only just begun there are cells and no results.
-        return load_cells(path), load_results(path) if (path / "results.jsonl").is_file() else []
+        return load_cell_lines(path), load_results(path) if (path / "results.jsonl").is_file() else []
     return None, load_results(path)
 
 

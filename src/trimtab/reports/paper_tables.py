@@ -24,7 +24,10 @@ OTHER_MODELS = (
     "paper, other models” are a reference only: the smallest and the largest difference to SFT that it has for the "
     "method and the task, over its own models."
 )
-MEANS = "Its mean differences are over the tasks of this table too; there is none where it lacks one of them."
+MEANS = (
+    "Its mean differences are over the tasks of this table too; there is none where it lacks one of them. One of ours "
+    "is marked where seeds are missing in a cell of its row, or in full fine-tuning beside it."
+)
 
 
 def find(outcomes: Outcomes, table: int, name: str, model: str, task: str, variant: str) -> CellRecord | None:
@@ -77,7 +80,10 @@ def score(outcomes: Outcomes, cell: CellRecord | None) -> str:
 def our_row(
     outcomes: Outcomes, title: str, cells: Sequence[CellRecord | None], *, with_label: bool = True
 ) -> Row | None:
-    """A row of the methods' table: parameters, a number a task, and the mean difference; None if it is empty."""
+    """A row of the methods' table: parameters, a number a task, and the mean difference; None if it is empty.
+
+    The mean says so when seeds are missing in what it is taken over.
+    """
     scored = [cell for cell in cells if cell is not None and cell.accuracy is not None]
     if not any(cells):
         return None
@@ -87,7 +93,11 @@ def our_row(
     texts = [score(outcomes, cell) for cell in cells]
     if len(labels) > 1:
         texts = [text if cell is None else f"{text} {cell.method}" for text, cell in zip(texts, cells, strict=True)]
-    mean = signed(sum(deltas) / len(deltas)) if deltas and len(deltas) == len(cells) else NOTHING
+    mean = NOTHING
+    if deltas and len(deltas) == len(cells):
+        counted = [each for cell in scored for each in (cell, outcomes.fine_tuned(cell)) if each is not None]
+        mark = " [seeds missing]" if any(len(each.accuracies) < len(each.seeds) for each in counted) else ""
+        mean = f"{signed(sum(deltas) / len(deltas))}{mark}"
     return Row((name, parameters(cells), *texts, mean))
 
 

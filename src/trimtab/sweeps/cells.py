@@ -15,6 +15,7 @@ from trimtab.results import CellRecord, RunRecord
 from trimtab.sweeps.directory import SweepDirectory
 from trimtab.sweeps.grid import Cell, Grid
 from trimtab.sweeps.selection import DIVERGED, Outcomes, chosen_rate, finished_finals, needed_runs, scored_rates
+from trimtab.sweeps.shared_cells import covers
 
 
 def cell_record(cell: Cell, outcomes: Outcomes) -> CellRecord:
@@ -80,16 +81,22 @@ def over_seeds(finals: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def write_cells(grid: Grid, directory: SweepDirectory) -> None:
-    """Bring cells.jsonl up to date. Lines of cells that other recipes have left in the directory stay.
+    """Bring cells.jsonl up to date. Lines that other recipes have left in the directory stay.
 
-    A line of an earlier version says nothing of its settings: it makes way for one of the same name.
+    Of a cell of this grid they stay if they want a seed or a rate that it does not want: what has finished there would
+    be lost with them. A line of an earlier version says nothing of its settings: it makes way for one of the same name.
     """
 
     def records(old: list[CellRecord]) -> list[CellRecord]:
         new = {record.place: record for record in (cell_record(cell, directory) for cell in grid.cells)}
         names = {place[:4] for place in new}
-        kept = (each for each in old if each.place not in new and (each.settings or each.place[:4] not in names))
-        return [*kept, *new.values()]
+
+        def stays(line: CellRecord) -> bool:
+            if line.place in new:
+                return not covers(new[line.place], line)
+            return bool(line.settings) or line.place[:4] not in names
+
+        return [*filter(stays, old), *new.values()]
 
     directory.update_cells(records)
 

@@ -18,6 +18,7 @@ from trimtab.files import write_text
 from trimtab.results import CellRecord, FailedRun, RunRecord
 from trimtab.sweeps.configuration import Configuration
 from trimtab.sweeps.lines import load_record, read_lines, write_lines
+from trimtab.sweeps.shared_cells import one_a_cell
 from trimtab.training import RunDirectory
 
 MARKER = "sweep.json"
@@ -30,7 +31,7 @@ class SweepDirectory:
     | --- | --- |
     | `results.jsonl` | one line a finished run, made of the files below whenever one of them is new |
     | `failures.jsonl` | one line a failed run, likewise |
-    | `cells.jsonl` | one line a model, task and method: the chosen rate, and the values of every seed |
+    | `cells.jsonl` | one line a cell of each recipe: the chosen rate, and the values of every seed |
     | `sweep.json` | the last recipe; its presence says what the directory is |
     | `runs/TRAINING/training/` | the run directory of a training |
     | `runs/TRAINING/SPLIT-RUN.json` | the record of a run that scored it; written last, never changed |
@@ -186,7 +187,7 @@ class SweepDirectory:
     def update_cells(self, change: Callable[[list[CellRecord]], list[CellRecord]]) -> None:
         """Replace the lines of cells.jsonl by what `change` makes of them; one process at a time."""
         with FileLock(self.path / ".assembling"):
-            old = load_cells(self.path) if self.cells_file.is_file() else []
+            old = load_cell_lines(self.path) if self.cells_file.is_file() else []
             write_lines(self.cells_file, change(old))
 
 
@@ -204,7 +205,9 @@ def load_results(path: str | Path) -> list[RunRecord]:
 
 
 def load_cells(path: str | Path) -> list[CellRecord]:
-    """Every model, task and method of a sweep: the chosen rate, and the values of every seed.
+    """Every model, task, method and settings of a sweep: the chosen rate, and the values of every seed.
+
+    Where recipes that share the directory want other seeds or rates of one, the line with the most finished seeds.
 
     Args:
         path: the sweep's directory.
@@ -213,6 +216,11 @@ def load_cells(path: str | Path) -> list[CellRecord]:
         FileNotFoundError: there is no cells.jsonl.
         ValueError: a line of another schema.
     """
+    return one_a_cell(load_cell_lines(path))[0]
+
+
+def load_cell_lines(path: str | Path) -> list[CellRecord]:
+    """Every line of cells.jsonl, of whichever recipe; the rest as in `load_cells`."""
     return read_lines(SweepDirectory(path).cells_file, CellRecord)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from trimtab.files import write_text
+from trimtab.files import read_json_lines, write_text
 from trimtab.results import Record
 
 _R = TypeVar("_R", bound=Record)
@@ -39,4 +39,4 @@ def read_lines(path: Path, kind: type[_R]) -> list[_R]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not the directory of a sweep: it has no {path.name}.")
-    return [kind.from_dict(json.loads(line), path) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [kind.from_dict(content, path) for content in read_json_lines(path)]

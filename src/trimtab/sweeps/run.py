@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from trimtab.evaluation import evaluate
+from trimtab.files import read_json_lines
 from trimtab.models import AnyModel, load_model, resolve_device
 from trimtab.results import RunRecord
 from trimtab.sweeps.configuration import Configuration
@@ -129,8 +129,7 @@ def run_one(
 
 def right_answers(path: Path) -> str:
     """A character for each of the answers in a file: 1 right, 0 not."""
-    rows = path.read_text(encoding="utf-8").splitlines()
-    return "".join(str(int(json.loads(row)["correct"])) for row in rows)
+    return "".join(str(int(answer["correct"])) for answer in read_json_lines(path))
 
 
 def clear_leftovers(training: RunDirectory) -> None:

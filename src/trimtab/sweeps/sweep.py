@@ -51,7 +51,7 @@ def sweep(
         options: where the runs are executed; None: in this process.
         plan_only: print the plan and stop.
         probe: run a few steps of each kind of run, to tell how long it takes.
-        retry_failed: run again what has failed.
+        retry_failed: run again what has failed, but for trainings that diverged: they would again.
         track: a trackio project, in which finished runs are logged.
         take_over: sweeps, or files of their results, whose finished runs of this grid are not run again.
         console: where to print; None: the terminal.
@@ -124,8 +124,10 @@ def _tasks_say(level: int) -> Iterator[None]:
 
 
 def _forget_failures(grid: Grid, directory: SweepDirectory) -> None:
+    """Let what has failed by accident be run again. That a training diverged is a result about its rate."""
     for run in (run for cell in grid.cells for run in cell.runs()):
-        if directory.failure(run) is not None:
+        failure = directory.failure(run)
+        if failure is not None and failure.error != DIVERGED:
             with directory.claimed(run) as mine:
                 if mine:
                     directory.forget_failure(run)
@@ -136,10 +138,12 @@ def _require_complete(grid: Grid, directory: SweepDirectory) -> None:
     lacking = [cell for cell in grid.cells if len(finished_finals(cell, directory)) < cell.seeds]
     if lacking:
         failures = [f for cell in lacking for run in cell.runs() if (f := directory.failure(run)) is not None]
-        accidents = [failure for failure in failures if failure.error != DIVERGED] or failures
-        first = accidents[0] if accidents else None
+        accidents = [failure for failure in failures if failure.error != DIVERGED]
+        first = next(iter(accidents or failures), None)
         said = f" The first: {first.error}: {first.message} ({directory.path / first.traceback_file})." if first else ""
+        again = "--retry_failed runs them again."
+        if failures and not accidents:
+            again = "All that failed diverged, and would again: other rates are needed."
         raise UnfinishedSweepError(
-            f"{len(lacking)} of {len(grid.cells)} cells lack results, because runs failed.{said} "
-            "--retry_failed runs them again."
+            f"{len(lacking)} of {len(grid.cells)} cells lack results, because runs failed.{said} {again}"
         )

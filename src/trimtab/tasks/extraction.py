@@ -3,7 +3,7 @@
 | rule | what it finds | as |
 | --- | --- | --- |
 | `boolean` | the stated "answer: true" or "answer: false", else the first of the two words | `true`, `false` |
-| `letter` | A to E in the stated answer, else at the output's start, else the only "(X)" | `A` ... `E` |
+| `letter` | A to E: the stated one, else the only boxed one, else at the start, else the only "(X)" | `A` ... `E` |
 | `number` | the number of the stated "answer: n" or "#### n", else the last number | `1234.5`, `-3` |
 | `option` | the stated "answer: option n" (n = 1, 2), else the only option that is named | `option1`, `option2` |
 | `tagged_number` | the number of the first `<answer>n`, else of the first "answer: n", else the only number | `7` |
@@ -15,8 +15,9 @@ first answer in that line is the stated one; without such a line it is the last 
 lines if no letter follows at once ("Answer: Option A"), as AQuA's rationales have them; ARC reads `until_answer` first.
 
 Every rule gets the model's new text only, never raises, needs time linear in the length of the text, and gives None
-where there is no answer. A phrase that names several answers ("true/false", "Option1 or Option2") is no answer: it is
-most likely the prompt, repeated. Nor is the text of an option without its letter, or a digit that is not ASCII.
+where there is no answer. A phrase that names several answers ("true/false", "Option1: a Option2: b", "3 or 4") is no
+answer: it is most likely the prompt, repeated. Nor is one that is denied ("not true", "(A) is wrong"): that states
+no other; nor the text of an option without its letter, or a digit that is not ASCII.
 """
 
 from __future__ import annotations
@@ -26,122 +27,119 @@ from collections.abc import Callable
 from functools import cache
 
 from trimtab.registry import unknown
+from trimtab.tasks.extraction_numbers import number, tagged_number
+from trimtab.tasks.extraction_statements import (
+    DENIED,
+    MARKS,
+    STATED,
+    WORDS,
+    denied,
+    last,
+    names_another,
+    stated,
+    until_answer,
+)
+
+__all__ = [
+    "LETTERS",
+    "RULES",
+    "Rule",
+    "boolean",
+    "letter",
+    "number",
+    "option",
+    "rule",
+    "tagged_number",
+    "text",
+    "until_answer",
+]
 
 Rule = Callable[[str], str | None]
 """From the text that a model wrote to the answer in its one canonical form, or None."""
 
 LETTERS = "ABCDE"
 
-_STATED = r"answer\s*(?::|is\b:?)"
-
-_MARKS = r"(?:[^\w\n]|_)*+"
-_WORDS = r"(?:\w++[^\S\n]++){0,2}"  # "The", "The correct", "Final"
-_ANSWER_LINE = re.compile(
-    rf"(?:^{_MARKS}{_WORDS}answer[^\S\n]*:|^[^\w\n#]*+####|\A\s*+{_MARKS}{_WORDS}answer\s+is\b)[\s*_]*+.*",
-    re.IGNORECASE | re.MULTILINE,
+# "true/false" and "true or false" are the instruction's phrases, not answers: a phrase is read whole.
+_TRUTH = r"(?<![^\W_])(true|false)(?![^\W_])"
+_OR = r"[^\S\n]*+[/|,]?+[^\S\n]*+(?:(?:or|and|nor)[^\S\n]++)?+"
+_TRUTHS = re.compile(rf"(?<!/)(?<!/ ){_TRUTH}(?:{_OR}{_TRUTH})*+(?!\s*/)", re.IGNORECASE)
+_STATED_TRUTH = re.compile(
+    rf"{STATED}[\W_]*{_TRUTH}(?:{_OR}\1(?![^\W_]))*+(?!{_OR}{_TRUTH}|\s*/|{DENIED})", re.IGNORECASE
 )
-
-# "true/false" and "true or false" are the instruction's phrases, not answers; "not true" would be read as its opposite.
-_TRUTH = (
-    r"(?<!/)(?<!/ )(?<!\btrue or )(?<!\bfalse or )(?<!\bnot )"
-    r"(?<![^\W_])(true|false)(?![^\W_])(?!\s*/|\s+or\s+(?:true|false)\b)"
-)
-_STATED_TRUTH = re.compile(rf"{_STATED}[\W_]*{_TRUTH}", re.IGNORECASE)
 _ANY_TRUTH = re.compile(_TRUTH, re.IGNORECASE)
 
 # A letter that stands for an option: in brackets, or a capital that a punctuation mark or the line's end
 # follows. Not the first word of "A magnet", nor the "C" of "Carbon".
 _LETTER = (
-    r"(?:\(([A-Ea-e])\)(?!\s*(?:or|and|/)\s*\(?[A-Ea-e]\b)|([A-E])(?=[ \t*]*(?:$|[\r\n)\].,:;]))(?!\s*,\s*[A-E]\b))"
+    r"(?:\(([A-Ea-e])\)(?!\s*(?:or|and|/)\s*\(?[A-Ea-e]\b)"
+    r"|([A-E])(?=[ \t*]*(?:$|[\r\n)\]}.,:;]))(?!\s*,\s*[A-E]\b)\)?)"
+    rf"(?!{DENIED})"
 )
-_STATED_LETTER = re.compile(rf"{_STATED}[\s*\[]*(?-i:{_LETTER})", re.IGNORECASE)
+_BOX = r"\\boxed\{\s*(?:\\(?:text|mathrm)(?:bf)?\{)?"
+_OPENING = rf"(?:[\s*\[$]|{_BOX})*+"
+_STATED_LETTER = re.compile(rf"{STATED}{_OPENING}(?-i:{_LETTER})", re.IGNORECASE)
 _LETTER_LINE = re.compile(
-    rf"(?:^{_MARKS}answer\s*:|\A\s*+{_MARKS}{_WORDS}answer\s+is\b:?)[\s*\[]*(?-i:{_LETTER})",
+    rf"(?:^{MARKS}answer\s*:|\A\s*+{MARKS}{WORDS}answer\s+is\b:?){_OPENING}(?-i:{_LETTER})",
     re.IGNORECASE | re.MULTILINE,
 )
-_FIRST_LETTER = re.compile(rf"[\s*\[]*{_LETTER}")
+_FIRST_LETTER = re.compile(rf"{_OPENING}{_LETTER}")
+_BOXED_LETTER = re.compile(rf"{_BOX}\(?([A-E])\)?\s*+\}}")
 _BRACKETED_LETTER = re.compile(r"\(([A-E])\)")
+_ENUMERATED = {  # by the mark behind a letter: the next option of a list
+    ")": re.compile(r"(?<![^\W_])([A-E])\)(?=[^\S\n]*\w)"),
+    ":": re.compile(r"(?<![^\W_])([A-E]):(?=[^\S\n]*\w)"),
+    ".": re.compile(r"(?<![^\W_])([A-E])\.(?=[^\S\n]*\w)"),
+}
 
-_NAMED_OPTION = r"(?<![^\W_])option[ _]?([12])(?![^\W_])"
-_OPTION = _NAMED_OPTION + r"(?!\s*(?:/|or\b|and\b))"
-_STATED_OPTION = re.compile(rf"{_STATED}[\W_]*{_OPTION}", re.IGNORECASE)
-_ANY_OPTION = re.compile(_NAMED_OPTION, re.IGNORECASE)
+_CLAUSE = re.compile(r"[^.,;:!?\n]*")
 
-# A sign counts where nothing that could be subtracted from stands before it. A number is read whole or not at all:
-# what looks like a part of a fraction, a time, an exponent or a decimal comma gives nothing rather than a wrong value.
-# Thousands are set apart by commas, or by a space, be it a narrow one or one that does not break.
-# Atomic and possessive groups keep it linear.
-_SPACE = "[ \u00a0\u2009\u202f]"
-_NUMBER = (
-    r"(?:(?<![\w)\]])([-−–])[$€£]?)?"
-    r"(?<![^\W_])(?<!\.)(?<![0-9][,/:])(?<!/ )"
-    rf"((?>(?:[0-9]{{1,3}}(?:(?:,[0-9]{{3}})++|(?:{_SPACE}[0-9]{{3}})++)(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++))"
-    r"(?![.,:][0-9]|[eE][+-]?[0-9]|\s?/\s?[0-9])"
-)
-_STATEMENT = r"(?:answer\s*(?::|=|is\b:?)|####)"
-# "Answer: 5 + 3 = 8" states 8: what stands behind the last equals sign of a sum.
-_SUM = r"(?:[0-9 \t.,$€£%()\[\]{}<>+*/x×÷·^−–-]*+=(?<!\(=))*+"
-_STATED_NUMBER = re.compile(rf"{_STATEMENT}{_SUM}[\s*_$€£(\[{{<]*{_NUMBER}", re.IGNORECASE)
-_ANY_NUMBER = re.compile(_NUMBER)
-
-_VALUE = r"(-?[0-9]+(?:\.[0-9]+)?)(?!\w|\.[0-9])"
-_TAGGED_VALUE = re.compile(r"<answer>\s*" + _VALUE)
-_STATED_VALUE = re.compile(r"answer\s*(?::|=|is\b:?)\s*" + _VALUE, re.IGNORECASE)
-_LONE_VALUE = re.compile(r"(?<![\w.])" + _VALUE)
-
-
-def until_answer(output: str) -> str:
-    """The output up to the end of its first line that begins with "Answer:" or "####", or starts "The answer is".
-
-    Where nothing follows in that line, the next one with text belongs to it. Without such a line: the whole output.
-    """
-    line = _ANSWER_LINE.search(output)
-    return output if line is None else output[: line.end()]
+_OPTION = r"(?<![^\W_])option[ _]?([12])(?![^\W_])"
+_STATED_OPTION = re.compile(rf"{STATED}[\W_]*{_OPTION}(?!{DENIED})", re.IGNORECASE)
+_ANY_OPTION = re.compile(_OPTION, re.IGNORECASE)
+_LABEL = re.compile(r"\W?[:)]")
 
 
 def boolean(output: str) -> str | None:
-    """The stated "answer: true" or "answer: false", else the first of the two words, in small letters."""
-    match, read = _stated(_STATED_TRUTH, output)
-    match = match or _ANY_TRUTH.search(read)
-    if match is None:
-        return None
-    return "true" if match[1][0] in "tT" else "false"
+    """The stated "answer: true" or "answer: false", else the first of the two words, in small letters.
+
+    The rest of a clause that denies one ("it isn't true that it is false") is left out.
+    """
+    match, read = stated(_STATED_TRUTH, output)
+    if match:
+        return _truth(match[1])
+    unread = 0
+    for match in _TRUTHS.finditer(read):
+        words = {_truth(word) for word in _ANY_TRUTH.findall(match[0])}
+        if len(words) > 1 or match.start() < unread:
+            continue
+        if not denied(read, match):
+            return words.pop()
+        clause = _CLAUSE.match(read, match.end())
+        unread = clause.end() if clause else match.end()
+    return None
 
 
 def letter(output: str) -> str | None:
-    """The letter of the stated "answer: ...", else one that the output starts with, else the only "(X)"."""
-    match = _LETTER_LINE.search(output) or _last(_STATED_LETTER, output) or _FIRST_LETTER.match(output)
-    if match:
-        return next(group for group in match.groups() if group).upper()
-    bracketed = set(_BRACKETED_LETTER.findall(output))
-    return bracketed.pop() if len(bracketed) == 1 else None
+    """The letter of the stated "answer: ...", else the only boxed one, else the first, else the only "(X)"."""
+    if match := _LETTER_LINE.search(output) or last(_STATED_LETTER, output):
+        return _unless_listed(match, output, sentence=True)
+    if boxed := list(_BOXED_LETTER.finditer(output)):
+        return _only(boxed, output)
+    if match := _FIRST_LETTER.match(output):
+        return _unless_listed(match, output)
+    return _only(list(_BRACKETED_LETTER.finditer(output)), output)
 
 
 def option(output: str) -> str | None:
     """The stated "answer: option n", else the option that is named if only one of the two is."""
-    match, read = _stated(_STATED_OPTION, output)
-    named = {match[1]} if match else set(_ANY_OPTION.findall(read))
-    return f"option{named.pop()}" if len(named) == 1 else None
-
-
-def number(output: str) -> str | None:
-    """The number of the stated "answer: n" or "#### n", else the last number.
-
-    A currency sign before it, a unit after it, and commas or spaces between thousands are allowed: "$1,234.50" is
-    "1234.5". Of a sum its result is read: "5 + 3 = 8" is "8".
-    """
-    match, read = _stated(_STATED_NUMBER, output)
-    match = match or _last(_ANY_NUMBER, read)
-    return _canonical(("-" if match[1] else "") + match[2]) if match else None
-
-
-def tagged_number(output: str) -> str | None:
-    """The number of the first `<answer>n`, else of the first "answer: n", else the only number."""
-    for pattern in (_TAGGED_VALUE, _STATED_VALUE):
-        if match := pattern.search(output):
-            return _canonical(match[1])
-    lone = _LONE_VALUE.findall(output)  # several: most likely the expression, repeated
-    return _canonical(lone[0]) if len(lone) == 1 else None
+    match, read = stated(_STATED_OPTION, output)
+    if match is None:
+        named = _only(list(_ANY_OPTION.finditer(read)), read)
+    else:
+        labelled = _LABEL.match(read, match.end()) is not None  # "Option1: garage. Option2: backyard"
+        several = names_another(_ANY_OPTION, read, match.end(), match[1], sentence=not labelled)
+        named = None if several else match[1]
+    return named and f"option{named}"
 
 
 def text(output: str) -> str | None:
@@ -183,28 +181,40 @@ def rule(answer: str) -> Rule:
         )
 
     def last_group(output: str) -> str | None:
-        match = _last(pattern, output)
+        match = None
+        for match in pattern.finditer(output):  # noqa: B007 - the last one is what is wanted
+            pass
         return (match[1] or "").strip() or None if match else None
 
     return last_group
 
 
-def _stated(pattern: re.Pattern[str], output: str) -> tuple[re.Match[str] | None, str]:
-    """The match that states the answer, and `until_answer(output)`."""
-    line = _ANSWER_LINE.search(output)
-    read = until_answer(output)
-    return (line and pattern.search(read, line.start())) or _last(pattern, read), read
+def _truth(word: str) -> str:
+    return "true" if word[0] in "tT" else "false"
 
 
-def _last(pattern: re.Pattern[str], output: str) -> re.Match[str] | None:
-    last = None
-    for last in pattern.finditer(output):  # noqa: B007 - the last one is what is wanted
-        pass
-    return last
+def _only(found: list[re.Match[str]], output: str) -> str | None:
+    """The one name that was found, if it was not denied."""
+    names = {match[1] for match in found}
+    return names.pop() if len(names) == 1 and not any(denied(output, match) for match in found) else None
 
 
-def _canonical(written: str) -> str:
-    """A decimal number without separators, leading zeros, an empty fraction or a minus before zero."""
-    whole, _, fraction = re.sub(rf",|{_SPACE}", "", written.removeprefix("-")).partition(".")
-    value = (whole.lstrip("0") or "0") + (f".{fraction.rstrip('0')}" if fraction.rstrip("0") else "")
-    return f"-{value}" if written.startswith("-") and value != "0" else value
+def _unless_listed(match: re.Match[str], output: str, *, sentence: bool = False) -> str | None:
+    """The letter that was found, or None where it begins a list of options: "A: 5 days, B: 6 days".
+
+    Args:
+        sentence: the answer ends with its sentence; what a model lists behind it does not count.
+    """
+    bracketed, bare = match.groups()
+    found, end = (bracketed or bare).upper(), match.end()
+    enumerated: re.Pattern[str] | None = _BRACKETED_LETTER
+    if bare:
+        end = match.end(2) + 1
+        enumerated = _ENUMERATED.get(mark := output[match.end(2) : end])
+        sentence = sentence and mark != "."
+    if enumerated is None:
+        return found
+    following = 0 if sentence else output.find("\n", end) + 1
+    below = enumerated.match(output, following) if following else None
+    another = (below and below[1] != found) or names_another(enumerated, output, end, found, sentence=sentence)
+    return None if another else found

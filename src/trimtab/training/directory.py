@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trimtab.files import write_text
 from trimtab.models import load_model
 from trimtab.results import TrainingResult
+from trimtab.training.recipe_differences import computed, differences, plain
 from trimtab.tuners.saved import load_adapter
 
 
@@ -24,7 +25,7 @@ class RunDirectory:
 
     | file | what |
     | --- | --- |
-    | `recipe.yaml` | every setting: model, task, method, training |
+    | `recipe.yaml` | every setting: model, task, method, training; digests of the user's data files |
     | `environment.json` | versions, machine, git hash, command |
     | `metrics.jsonl` | one line a logged step: loss, learning rate, gradient norm, tokens |
     | `weights/` | the adapter (or, after full fine-tuning, the model) as safetensors; LoRA's base in `base.json` |
@@ -146,9 +147,9 @@ class RunDirectory:
             raise FileExistsError(f"{self.path} holds files of something else; choose an empty output directory.")
         if overwrite:
             return
-        if differences := _differences(_computed(self.recipe()), _computed(_plain(recipe))):
+        if found := differences(computed(self.recipe()), computed(plain(recipe))):
             raise FileExistsError(
-                f"{self.path} holds another run, which differs in {differences}. Choose another output "
+                f"{self.path} holds another run, which differs in {found}. Choose another output "
                 "directory, or overwrite it."
             )
         if self.finished:
@@ -164,7 +165,7 @@ class RunDirectory:
         if self._occupied and overwrite:
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.recipe_file, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
+        write_text(self.recipe_file, yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True))
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that was written to its end, or None."""
@@ -206,37 +207,3 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe as YAML gives it back (tuples become lists, paths text), so that two can be compared."""
-    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
-    return plain
-
-
-def _computed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the numbers depend on: all but how often the run can be resumed from, and who hears of it."""
-    if "runs" in recipe:  # of a pass over several
-        return {**recipe, "runs": [_computed(each) for each in recipe["runs"]]}
-    without = ("checkpoint_every", "report_to")
-    training = {key: value for key, value in recipe.get("training", {}).items() if key not in without}
-    return {**recipe, "training": training}
-
-
-def _differences(old: dict[Any, Any], new: dict[Any, Any], prefix: str = "") -> str:
-    """The settings in which two recipes differ, as "method.learning_rate (0.1 there, 0.2 here)"."""
-    found = []
-    for key in {**old, **new}:
-        there, here = _by_place(old.get(key)), _by_place(new.get(key))
-        if isinstance(there, dict) and isinstance(here, dict):
-            found.append(_differences(there, here, f"{prefix}{key}."))
-        elif there != here:
-            found.append(f"{prefix}{key} ({there!r} there, {here!r} here)")
-    return ", ".join(each for each in found if each)
-
-
-def _by_place(value: Any) -> Any:
-    """A list of settings, as of the runs that are trained together, by their number; anything else as it is."""
-    return (
-        dict(enumerate(value)) if isinstance(value, list) and any(isinstance(each, dict) for each in value) else value
-    )

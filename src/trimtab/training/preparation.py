@@ -13,18 +13,25 @@ from trimtab.files import require_free_disk
 from trimtab.methods import Method
 from trimtab.models import load_model
 from trimtab.tasks import Task
+from trimtab.training.data_files import data_digests
 from trimtab.training.directory import RunDirectory
+from trimtab.training.recipe_differences import DATA_FILES
 from trimtab.training.settings import TrainingSettings, require_trainable_dtype
 
 
 def run_recipe(model: str, task: Task, method: Method, settings: TrainingSettings) -> dict[str, Any]:
-    """Every setting of a run, by which its directory is recognised."""
+    """Every setting of a run and the content of its data, by which its directory is recognised.
+
+    Raises:
+        FileNotFoundError: as `data_digests`.
+    """
     options = {each.name: getattr(task, each.name) for each in fields(cast(Any, task))}
     return {
         "model": model,
         "task": {"name": task.name, **options},
         "method": method.to_dict(),
         "training": asdict(settings),
+        **({DATA_FILES: digests} if (digests := data_digests(task)) else {}),
     }
 
 

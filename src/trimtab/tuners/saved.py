@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel
 
+from trimtab.checkpoints import read_json
 from trimtab.files import write_text
+from trimtab.registry import check_choice
 from trimtab.tuners.steering.attachment import Attachment
 from trimtab.tuners.steering.files import WEIGHTS, check_base, file_tensors
 from trimtab.tuners.steering.hosts import base_facts
@@ -35,12 +38,18 @@ def require_adapter(folder: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such directory, or it has no adapter_config.json.
+        ValueError: that file is cut off, or names no method that PEFT knows.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no adapter at {folder}: no such directory.")
     if not (folder / CONFIG_NAME).is_file():
         held = "it holds a whole model (config.json)" if (folder / "config.json").is_file() else "nor a config.json"
         raise FileNotFoundError(f"There is no adapter at {folder}: the directory has no {CONFIG_NAME}, {held}.")
+    config = read_json(folder / CONFIG_NAME)
+    if "peft_type" not in config:
+        raise ValueError(f"{folder / CONFIG_NAME} is damaged: it lacks peft_type, the adapter's method.")
+    known = [each.value for each in PEFT_TYPE_TO_CONFIG_MAPPING]
+    check_choice(f"peft_type in {folder / CONFIG_NAME}", config["peft_type"], known)
 
 
 def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
@@ -52,13 +61,13 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
 
     Raises:
         ValueError: a pickle, a damaged file, a value that is not finite, another base, or a missing or surplus key (of
-            LoRA, DoRA, steering and joint adapters).
+            LoRA, DoRA, steering and joint adapters); or as `require_adapter`.
         FileNotFoundError: there is no adapter.
     """
     require_adapter(folder)
     file_tensors(folder / WEIGHTS)  # PEFT would read a pickle too
     if (folder / BASE).is_file():
-        check_base(_read(folder / BASE), base_facts(base))
+        check_base(read_json(folder / BASE), base_facts(base))
     before = Attachment(base)
     missing: list[str] = []
     surplus: list[str] = []
@@ -93,13 +102,3 @@ def _check_lora(folder: Path, missing: list[str], surplus: list[str]) -> None:
             raise ValueError(
                 f"The adapter in {folder} does not fit its configuration on this model: it {problem} {name}{more}."
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it does not say what the adapter was made for.")
-    return found

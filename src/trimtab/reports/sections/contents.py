@@ -39,7 +39,8 @@ def parts(outcomes: Outcomes) -> list[Part]:
                 ("model", "task", "method", "what is missing"),
                 rows,
                 words=4,
-                note="The same `trimtab sweep` command runs what is missing; --retry_failed what has failed.",
+                note="The same `trimtab sweep` command runs what is missing; --retry_failed what has failed, but for "
+                "trainings that diverged.",
             )
         )
     elif not outcomes.from_runs:
@@ -51,10 +52,26 @@ def parts(outcomes: Outcomes) -> list[Part]:
                 "not known. The rate of a cell is the one with test scores, the latest where several have them."
             )
         )
+    if outcomes.other_lines:
+        found.append(
+            Paragraph(
+                "Recipes that share a directory want other seeds or rates of the same cells. The line with the most "
+                "finished seeds is in this report, of equal ones that which lacks fewer runs, then the latest; not "
+                f"these: {'; '.join(_line(outcomes, cell) for cell in outcomes.other_lines)}."
+            )
+        )
     if outcomes.left_out:
         names = ", ".join(dict.fromkeys(f"{cell.method} on {outcomes.short(cell.task)}" for cell in outcomes.left_out))
         found.append(Paragraph(f"Scored on validation only, and therefore not in this report: {names}."))
     return found
+
+
+def _line(outcomes: Outcomes, cell: CellRecord) -> str:
+    """A line that is not in the report, as in "lora on boolq (2 of 2 seeds; rates 0.001, 0.002)"."""
+    model = f", {outcomes.short(cell.model)}" if len(outcomes.models) > 1 else ""
+    rates = ", ".join(f"{rate:g}" for rate in cell.learning_rates)
+    seeds = f"{len(cell.finished_seeds)} of {_count(len(cell.seeds), 'seed')}"
+    return f"{cell.method} on {outcomes.short(cell.task)}{model} ({seeds}; rates {rates})"
 
 
 def _words(cell: CellRecord) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +158,7 @@ def _whole(total: DTensor) -> Tensor:
 
     def average(gradient: Tensor) -> Tensor:
         parts = DTensor.from_local(gradient, mesh, [Partial()] * mesh.ndim)
-        return cast(Tensor, parts.full_tensor()) / mesh.size()
+        return parts.full_tensor() / mesh.size()
 
     if whole.requires_grad:
         whole.register_hook(average)
