@@ -196,18 +196,6 @@ def test_methods_are_compared_with_lora_over_seeds_and_examples(
         assert rows[method].split(" | ")[-1].strip(" |") == expected
 
 
-@pytest.mark.parametrize(
-    ("margin", "error", "verdict"),
-    [(0.5, 0.2, "holds"), (-0.5, 0.2, "does not hold"), (0.3, 0.2, "cannot be told"), (-0.3, 0.2, "cannot be told")],
-)
-def test_a_verdict_needs_twice_the_error(
-    monkeypatch: pytest.MonkeyPatch, margin: float, error: float, verdict: str
-) -> None:
-    """On either side of nought; within 1.96 errors nothing is said."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    assert importlib.import_module("claims").verdict(margin, error) == verdict
-
-
 def test_rows_are_compared_seed_by_seed(script: Callable[..., ModuleType], tmp_path: Path, finished: Path) -> None:
     """Means, errors over the seeds and differences to LoRA, by numpy from the runs' own files."""
     page = tmp_path / "docs" / "gradient-clipping.md"

@@ -55,6 +55,18 @@ def test_the_joint_page_has_the_medians_of_its_run() -> None:
     assert f"| {orthogonal[0]} | {orthogonal[1]} ({orthogonal[2]} before projection) |" in page
 
 
+@pytest.mark.parametrize(
+    ("margin", "error", "verdict"),
+    [(0.5, 0.2, "holds"), (-0.5, 0.2, "does not hold"), (0.3, 0.2, "cannot be told"), (-0.3, 0.2, "cannot be told")],
+)
+def test_a_verdict_needs_twice_the_error(
+    monkeypatch: pytest.MonkeyPatch, margin: float, error: float, verdict: str
+) -> None:
+    """On either side of nought; within 1.96 errors nothing is said."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    assert importlib.import_module("claims").verdict(margin, error) == verdict
+
+
 def test_a_part_that_a_page_has_no_place_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named, and the page stays as it was."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -41,9 +41,8 @@ def _of_an_own_task(task: Task) -> dict[str, Path]:
     folder = getattr(task, "data_dir", None)
     if folder is not None and Path(folder).is_dir():
         given += Path(folder).iterdir()
-    found = {
-        str(path): path for path in given if os.path.isfile(path)
-    }  # not path.is_file: an option may be a long text
+    # Not path.is_file(), which raises for a name that is too long: an option may be a text.
+    found = {str(path): path for path in given if os.path.isfile(path)}
     own = file_of(task)
     # By its name alone: the recipe has no path of it, and from another folder it is the same file.
     return found if own is None or not own.is_file() else {**found, own.name: own}
