@@ -51,9 +51,12 @@ def set_strength(model: nn.Module, value: float, adapter_name: str | None = None
     for layer, name in turned:  # before anything is
         if name in layer.merged_adapters:
             raise ValueError(f"The adapter {name!r} is merged into the base; unmerge it to turn its dial.")
-    for name in _active(model) if adapter_name is None else [adapter_name]:
-        if getattr(configs.get(name), "lora", None) is not None:
-            scale_lora(model, name, value)
+    names = _active(model) if adapter_name is None else [adapter_name]
+    joint = [name for name in names if getattr(configs.get(name), "lora", None) is not None]
+    for name in joint:
+        _unmerged_lora(model, name)
+    for name in joint:
+        scale_lora(model, name, value)
     for layer, name in turned:
         layer.strengths[name] = float(value)
         if name in configs and configs[name].strength != value:
@@ -81,11 +84,15 @@ def scale_lora(model: nn.Module, adapter_name: str, value: float) -> None:
     Raises:
         ValueError: it is merged into the weights.
     """
+    for layer in _unmerged_lora(model, adapter_name):
+        layer.set_scale(adapter_name, value)  # does nothing where there is no such adapter
+
+
+def _unmerged_lora(model: nn.Module, adapter_name: str) -> list[LoraLayer]:
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     if any(adapter_name in layer.merged_adapters for layer in layers):
         raise ValueError(f"The LoRA half of {adapter_name!r} is merged into the base; unmerge it to turn its dial.")
-    for layer in layers:
-        layer.set_scale(adapter_name, value)  # does nothing where there is no such adapter
+    return layers
 
 
 def _configs(model: nn.Module) -> dict[str, Any]:
