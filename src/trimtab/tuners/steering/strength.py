@@ -89,7 +89,7 @@ def scale_lora(model: nn.Module, adapter_name: str, value: float) -> None:
 
 
 def _unmerged_lora(model: nn.Module, adapter_name: str) -> list[LoraLayer]:
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers: list[LoraLayer] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     if any(adapter_name in layer.merged_adapters for layer in layers):
         raise ValueError(f"The LoRA half of {adapter_name!r} is merged into the base; unmerge it to turn its dial.")
     return layers
