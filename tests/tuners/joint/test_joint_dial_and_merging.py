@@ -47,6 +47,19 @@ def test_the_dial_of_one_of_two_adapters() -> None:
     assert scalings == {0.25 * 2.0}
 
 
+@pytest.mark.parametrize("merged", ["default", "second"])  # whichever turns first, one of the two would turn alone
+def test_the_dial_turns_all_or_none(merged: str) -> None:
+    """Where the LoRA half of one of two active adapters is merged, neither half of the other turns."""
+    model = draw(with_two())
+    model.base_model.set_adapter(["default", "second"])
+    model.merge_lora([merged])
+    adapted = logits(model)
+    with pytest.raises(ValueError, match=f"The LoRA half of '{merged}' is merged"):
+        set_strength(model, 0.5)
+    assert get_strengths(model) == {"default": 1.0, "second": 1.0}
+    assert torch.equal(logits(model), adapted)
+
+
 def test_the_dial_leaves_a_lora_that_is_no_half_of_it() -> None:
     """A plain LoRA beside a steering adapter is not scaled."""
     model = get_peft_model(get_peft_model(tiny_model("llama"), lora()), SteeringConfig(r=3))
