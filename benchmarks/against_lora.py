@@ -1,9 +1,10 @@
-"""Post-block and LoRA over many seeds, from a sweep on validation that has been run.
+"""Post-block and LoRA over several seeds, from a sweep that has been run.
 
     trimtab sweep recipes/smol-epochs.yaml --together 6        # two hours on one core; resumes
     python benchmarks/against_lora.py --sweep runs/smol-epochs    # the page's table; seconds
 
-So too for recipes/smol-inputs.yaml, smol-batches-of-two.yaml and smol-against-lora.yaml (which has not been run).
+So too for recipes/smol-inputs.yaml, smol-batches-of-two.yaml, smol-gemma3.yaml and smol-against-lora.yaml (which has
+not been run). Seeds are compared on test where the sweep has it, else on validation.
 Writes NAME.jsonl (a line for each method; NAME is "epochs" here) into benchmarks/results and a table of
 docs/against-lora.md. Within a sweep all answered the same examples with the same seeds: the difference to LoRA is the
 mean over both, its standard error that of examples and seeds together. Methods that are not finished are left out, but
@@ -30,7 +31,7 @@ def main() -> None:
     """Read, compare, fill the page."""
     options = sweep_options(__doc__, "smol-epochs")
     name = options.sweep.name.removeprefix("smol-")
-    cells = answered_cells(options.sweep, "validation")
+    cells = answered_cells(options.sweep, "test") or answered_cells(options.sweep, "validation")
     loras = [each for each in cells if each.cell.family == REFERENCE]
     references = {kind(each): each for each in loras}
     if len(references) < len(loras):

@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("study", {"study": "study"}),
         ("comparison", {"comparison": "comparison", "comparison_pairs": "comparison_pairs"}),
         ("claims", {"claims": "claims"}),
-        ("against-lora", dict.fromkeys(("batches-of-two", "epochs", "inputs"), "against_lora")),
+        ("against-lora", dict.fromkeys(("batches-of-two", "epochs", "gemma3", "inputs"), "against_lora")),
         ("gradient-clipping", {"clipping": "seed_by_seed", "fewer-examples": "seed_by_seed"}),
     ],
 )
