@@ -12,6 +12,7 @@ benchmarks/results and the table of docs/claims.md. Methods that are not finishe
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -58,12 +59,17 @@ CLAIMS = (
 
 
 def main() -> None:
-    """Read, compare, fill the page."""
-    options = sweep_options(__doc__, "smol-gpu")
-    lines = [asdict(claim) | outcome(claim, answered_cells(options.sweep, "test")) for claim in CLAIMS]
+    """Judge the claims on the sweep of the tables."""
+    judge(CLAIMS, "claims", "claims.md", sweep_options(__doc__, "smol-gpu"))
+
+
+def judge(claims: Sequence[Claim], name: str, page: str, options: argparse.Namespace) -> None:
+    """Read a sweep and compare; write NAME.jsonl and the part "NAME: one by one" of a page of docs/."""
+    cells = answered_cells(options.sweep, "test")
+    lines = [asdict(claim) | outcome(claim, cells) for claim in claims]
     options.results.mkdir(parents=True, exist_ok=True)
-    write_text(options.results / "claims.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
-    fill(options.docs / "claims.md", "claims", tables(lines))
+    write_text(options.results / f"{name}.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    fill(options.docs / page, name, tables(lines))
     print(*tables(lines).values(), sep="\n")
 
 

@@ -10,24 +10,14 @@ and the table of docs/comparison.md.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-import claims
-from _answered_cells import answered_cells
-from _measured_parts import fill
 from _sweep_options import sweep_options
-from claims import Claim
-
-from trimtab.files import write_text
+from claims import CLAIMS, Claim, judge
 
 NOT_RUN = "post-block-r64"
 """A method of the paper's claims that the comparison does without: no rank but 1, 8 and 16 is a name of its table."""
 
 PAIRS = (
-    *(claim for claim in claims.CLAIMS if NOT_RUN not in (claim.method, claim.than)),
+    *(claim for claim in CLAIMS if NOT_RUN not in (claim.method, claim.than)),
     Claim("Post-block of h / rms(h) with a bias is at most 1 point behind LoRA", "post-block-normalized", "lora", 1.0),
     Claim("Rank 8 is better after the block than on what the MLP reads", "post-block", "pre-mlp"),
     Claim("Rank 8 is better after the block than after attention", "post-block", "post-attention"),
@@ -43,19 +33,8 @@ PAIRS = (
 
 
 def main() -> None:
-    """Read, compare, fill the page."""
-    options = sweep_options(__doc__, "smol")
-    cells = answered_cells(options.sweep, "test")
-    lines = [asdict(pair) | claims.outcome(pair, cells) for pair in PAIRS]
-    options.results.mkdir(parents=True, exist_ok=True)
-    write_text(options.results / "comparison_pairs.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
-    fill(options.docs / "comparison.md", "comparison_pairs", tables(lines))
-    print(*tables(lines).values(), sep="\n")
-
-
-def tables(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The table of claims.py."""
-    return claims.tables(lines)
+    """Judge the pairs on the sweep of the comparison."""
+    judge(PAIRS, "comparison_pairs", "comparison.md", sweep_options(__doc__, "smol"))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ def test_the_comparison_has_every_method_of_every_task(
 
 
 @pytest.mark.parametrize(
-    ("name", "judged", "page_name"), [("claims", "CLAIMS", "claims"), ("comparison_pairs", "PAIRS", "comparison")]
+    ("name", "judged", "page_name"),
+    [("claims", "CLAIMS", "claims"), ("comparison_pairs", "PAIRS", "comparison"), ("gemma3_claims", "PAIRS", "claims")],
 )
 def test_a_claim_is_judged_by_the_answers_to_the_same_examples(
     script: Callable[..., ModuleType],
@@ -158,15 +159,16 @@ def test_a_claim_is_judged_by_the_answers_to_the_same_examples(
     assert f"{each.mean():+.1f} ± " in page.read_text()
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
 def test_methods_are_compared_with_lora_over_seeds_and_examples(
-    script: Callable[..., ModuleType], tmp_path: Path, finished: Path
+    script: Callable[..., ModuleType], tmp_path: Path, finished: Path, split: str
 ) -> None:
     """Difference and error by numpy from the files of answers; LoRA's own row has none."""
     folder = tmp_path / "validated"
     shutil.copytree(finished, folder)
     lines = (folder / "cells.jsonl").read_text().splitlines()
     cells = [json.loads(line) for line in lines]
-    (folder / "cells.jsonl").write_text("".join(json.dumps({**each, "split": "validation"}) + "\n" for each in cells))
+    (folder / "cells.jsonl").write_text("".join(json.dumps({**each, "split": split}) + "\n" for each in cells))
     page = tmp_path / "docs" / "against-lora.md"
     page.parent.mkdir()
     page.write_text("<!-- validated: seeds -->\n<!-- end of validated: seeds -->\n")

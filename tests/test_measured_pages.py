@@ -16,8 +16,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     ("page", "modules"),
     [
         ("study", {"study": "study"}),
-        ("comparison", {"comparison": "comparison", "comparison_pairs": "comparison_pairs"}),
-        ("claims", {"claims": "claims"}),
+        ("comparison", {"comparison": "comparison", "comparison_pairs": "claims"}),
+        ("claims", dict.fromkeys(("claims", "gemma3_claims"), "claims")),
         ("against-lora", dict.fromkeys(("batches-of-two", "epochs", "gemma3", "inputs"), "against_lora")),
         ("gradient-clipping", {"clipping": "seed_by_seed", "fewer-examples": "seed_by_seed"}),
     ],
@@ -53,6 +53,20 @@ def test_the_joint_page_has_the_medians_of_its_run() -> None:
     naive, orthogonal = rows["joint"], rows["joint-orth"]
     assert f"| {naive[0]} | {naive[1]} |" in page
     assert f"| {orthogonal[0]} | {orthogonal[1]} ({orthogonal[2]} before projection) |" in page
+
+
+def test_the_comparison_page_counts_the_runs_that_answer_all_alike() -> None:
+    """On WinoGrande those are the runs that are right wherever some other is wrong, and wrong wherever it is right."""
+    lines = (BENCHMARKS / "results" / "smol-runs.jsonl").read_text(encoding="utf-8").splitlines()
+    runs = [run for run in map(json.loads, lines) if run["task"] == "winogrande"]
+    counted = {}
+    for split in ("test", "validation"):
+        right = [run["right"] for run in runs if run["split"] == split]
+        opposite = {answers.translate(str.maketrans("01", "10")) for answers in right}
+        counted[split] = (sum(answers in opposite for answers in right), len(right))
+    page = (BENCHMARKS.parent / "docs" / "comparison.md").read_text(encoding="utf-8")
+    (alike, all_runs), (alike_first, all_first) = counted["test"], counted["validation"]
+    assert f"{alike} of the {all_runs} test runs, and {alike_first} of the {all_first} on validation" in page
 
 
 @pytest.mark.parametrize(
