@@ -63,6 +63,18 @@ def test_with_a_head_no_logits_are_needed_from_outside(monkeypatch: pytest.Monke
     torch.testing.assert_close(hidden.grad, reference.grad, rtol=1e-12, atol=1e-12)
 
 
+def test_a_head_whose_backward_pass_reads_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tanh's does: the gradient must not be written over them."""
+    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 8 * 50 * 5)
+    _, targets = logits_and_targets()
+    head = torch.nn.Sequential(torch.nn.Linear(6, 50, dtype=torch.float64), torch.nn.Tanh()).requires_grad_(False)
+    hidden = torch.randn(13, 6, dtype=torch.float64, requires_grad=True)
+    reference = hidden.detach().clone().requires_grad_(True)
+    summed_cross_entropy(hidden, targets, head).backward()
+    functional.cross_entropy(head(reference), targets, reduction="sum").backward()
+    torch.testing.assert_close(hidden.grad, reference.grad, rtol=1e-12, atol=1e-12)
+
+
 def test_without_gradients_nothing_is_kept() -> None:
     """No graph, the same loss."""
     logits, targets = logits_and_targets()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-BLOCK_BYTES = 24 * 2**20
+BLOCK_BYTES = 48 * 2**20
 """Size of the logits of one block: small beside the activations, large beside a read of the head's weights."""
 
 CACHED_BYTES = 2**21
@@ -57,7 +57,7 @@ class _CrossEntropy(torch.autograd.Function):
             read = hidden[block].detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted and head is not None):
                 logits = read if head is None else head.forward(read)
-            d_logits = torch.empty_like(logits, requires_grad=False) if wanted else None
+            d_logits = _gradient_for(logits, head) if wanted else None
             _soft_max(logits.detach(), targets[block], losses[block], d_logits)
             if gradient is not None and d_logits is not None:
                 gradient[block] = d_logits if head is None else torch.autograd.grad(logits, read, d_logits)[0]
@@ -84,6 +84,12 @@ def _soft_max(logits: Tensor, targets: Tensor, losses: Tensor, d_logits: Tensor 
         if d_logits is not None:
             probabilities = log_probabilities.exp_()
             d_logits[part] = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=losses.dtype))
+
+
+def _gradient_for(logits: Tensor, head: nn.Module | None) -> Tensor:
+    """Where the gradient of the logits is written."""
+    # The backward pass of a linear head needs what it has read, not what it gave: the gradient takes the logits' place.
+    return logits.detach() if isinstance(head, nn.Linear) else torch.empty_like(logits, requires_grad=False)
 
 
 def _width_of(head: nn.Module, hidden: Tensor) -> int:
